@@ -1,0 +1,34 @@
+package message
+
+// Position says how far a forward pipeline has durably got in its outbox.
+// The engine carries it and never looks inside; catalog and connector/outbox
+// give it its meaning:
+//
+// every event that Snapshot sees and whose id is at most LastID was delivered.
+// Ids are drawn before commit and commits happen in another order, so the
+// events at or below LastID which Snapshot did not see (stragglers) may still
+// appear; Bound, an xid assigned after Snapshot was taken, ends the range of
+// transactions that can hold one.
+type Position struct {
+	// Sequence numbers the saves of one pipeline, from 1; 0 when never saved.
+	// A save with any other number than the last plus one is refused.
+	Sequence int64
+	// Snapshot is a pg_snapshot in text form, "xmin:xmax:xip,…".
+	Snapshot string
+	// LastID is the greatest outbox id delivered.
+	LastID int64
+	// Bound is an xid8 that was assigned after Snapshot was taken and LastID
+	// was read: transactions from it on draw greater ids. 0 when not known.
+	Bound uint64
+	// FloorID is the greatest id that the database held when it was last
+	// found to be another (restored, copied): stragglers lie above it, since
+	// the xids of rows at or below it belong to another history.
+	FloorID int64
+	// DrainSnapshot and DrainID are set while more stragglers than fit a page
+	// are being delivered: DrainSnapshot is what the whole round sees, and
+	// the round's stragglers up to DrainID were delivered.
+	DrainSnapshot string
+	DrainID       int64
+	// Incarnation is that of the database when the position was taken.
+	Incarnation int
+}

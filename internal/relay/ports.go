@@ -1,0 +1,121 @@
+package relay
+
+import (
+	"context"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+)
+
+// Reader reads an outbox. Between Open and the next Open it keeps its place
+// in memory and reads ahead of what was saved.
+type Reader interface {
+	// Open forgets everything held in memory and reads the saved position
+	// again. A session starts with it.
+	Open(ctx context.Context) error
+	// Read returns the next page of at most limit events. It waits until
+	// there is one; an empty page is never returned without an error. What it
+	// returns survives a crash of the database: it was committed, and flushed.
+	Read(ctx context.Context, limit int) (message.Page, error)
+	// Save makes the position durable. It fails with the verdict superseded
+	// when another relay owns the pipeline.
+	Save(ctx context.Context, position message.Position) error
+}
+
+// Sink is the far end of a forward pipeline.
+type Sink interface {
+	// Open connects and makes sure that the far end can take events. When it
+	// returns nil the sink has started.
+	Open(ctx context.Context) error
+	// Send hands over envelopes in order and returns before they are
+	// acknowledged. An envelope that the sink can see will never be taken
+	// (too large) is refused with *delivery.Partial before anything of the
+	// batch was sent, so that order survives whatever the policy decides.
+	Send(ctx context.Context, envelopes []message.Envelope) (delivery.Receipt, error)
+	// Close drops the connection; unacknowledged envelopes are forgotten.
+	Close(ctx context.Context) error
+}
+
+// Source is the far end of a reverse pipeline.
+type Source interface {
+	// Open connects, creates what is missing and makes sure that what an
+	// earlier session left unacknowledged is delivered again before anything later.
+	Open(ctx context.Context) error
+	// Fetch waits until there is something, at most limit envelopes.
+	Fetch(ctx context.Context, limit int) (message.Delivery, error)
+	// Close drops the connection; what was not acknowledged will come again.
+	Close(ctx context.Context) error
+}
+
+// Inbox is the near end of a reverse pipeline.
+type Inbox interface {
+	// Insert makes messages durable in one transaction, in order, and returns
+	// how many were new: those whose event id is known are skipped. It fails
+	// with *delivery.Partial (nothing inserted) naming the messages that can
+	// never be inserted, and with the verdict superseded when another relay
+	// owns the pipeline.
+	Insert(ctx context.Context, messages []message.Message) (inserted int, err error)
+}
+
+// Codec is a wire format. Both ways fail with the verdict reject.
+type Codec interface {
+	Encode(m *message.Message) (message.Envelope, error)
+	Decode(e *message.Envelope) (message.Message, error)
+}
+
+// Change filters or rewrites one message in place. It fails with the verdict
+// reject when the expression fails on this message.
+type Change interface {
+	Apply(m *message.Message) (keep bool, err error)
+}
+
+// DeadLetters keeps what could not be delivered.
+type DeadLetters interface {
+	// Add stores the letters durably; adding one again (same event id, or same
+	// coordinates) changes its error and attempts only.
+	Add(ctx context.Context, letters []message.DeadLetter) error
+	// Due returns letters that somebody asked to retry, oldest first.
+	Due(ctx context.Context, limit int) ([]message.DeadLetter, error)
+	// Settle removes a letter that was delivered (err nil), or puts it back
+	// with the new error.
+	Settle(ctx context.Context, id int64, err error) error
+}
+
+// Plan is a pipeline made ready to run: built from a Spec, nothing connected yet.
+type Plan struct {
+	Spec        pipeline.Spec
+	Limits      pipeline.Limits
+	Codec       Codec
+	Changes     []Change
+	DeadLetters DeadLetters
+	// Reader and Sink are set for a forward pipeline, Source and Inbox for a reverse one.
+	Reader Reader
+	Sink   Sink
+	Source Source
+	Inbox  Inbox
+}
+
+// Builder turns a spec into a plan: decodes the configuration strictly,
+// resolves secrets, compiles expressions. It does no network. Its errors have
+// the verdict misconfigured.
+type Builder interface {
+	Build(ctx context.Context, spec pipeline.Spec) (Plan, error)
+}
+
+// Registry is the relay's view of the catalog: which pipelines it owns.
+type Registry interface {
+	// Heartbeat says that this relay lives, claims its fair share of the
+	// enabled pipelines that nobody alive owns, gives up what is more than
+	// its share, and returns all that it owns now.
+	Heartbeat(ctx context.Context) ([]pipeline.Spec, error)
+	// Changed delivers a signal, never blocking the sender, when some
+	// configuration or ownership may have changed: heartbeat at once.
+	Changed() <-chan struct{}
+	// Report stores what pipelines say about themselves.
+	Report(ctx context.Context, reports []pipeline.Report) error
+	// Release gives up ownership of one pipeline after it has stopped, so that others take it at once.
+	Release(ctx context.Context, pipelineID, fence int64) error
+	// Leave gives up everything; the relay is going.
+	Leave(ctx context.Context) error
+}
