@@ -21,7 +21,7 @@ type Field struct {
 	Name string
 	Kind Kind
 	// Default is used when the key is absent; nil means none.
-	Default any
+	Default  any
 	Required bool
 	// Secret values are never shown: not in a log, a status or an error.
 	Secret bool
