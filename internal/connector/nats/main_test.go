@@ -48,11 +48,19 @@ func (v values) with(other values) values {
 
 func newSink(t testing.TB, v values) *nats.Sink {
 	t.Helper()
-	sink, err := nats.NewSink(v, nats.Deps{Pipeline: "orders-to-nats", DatabaseID: "db-1", Outbox: "order_events"})
+	sink, err := natsSink(v)
 	if err != nil {
 		t.Fatalf("make a sink: %v", err)
 	}
 	return sink
+}
+
+func natsSink(v values) (*nats.Sink, error) {
+	return nats.NewSink(v, nats.Deps{Pipeline: "orders-to-nats", DatabaseID: "db-1", Outbox: "order_events"})
+}
+
+func natsSource(v values) (*nats.Source, error) {
+	return nats.NewSource(v, nats.Deps{Pipeline: "orders-for-payments", DatabaseID: "db-1"})
 }
 
 func newSource(t testing.TB, v values, database string) *nats.Source {
