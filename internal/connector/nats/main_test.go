@@ -91,7 +91,14 @@ func open(ctx context.Context, t testing.TB, o opener) {
 	})
 }
 
-func send(ctx context.Context, sink relay.Sink, envelopes ...message.Envelope) error {
+// sender is what a sink does.
+type sender interface {
+	Send(ctx context.Context, envelopes []message.Envelope) (delivery.Receipt, error)
+}
+
+func header(name, value string) message.Header { return message.Header{Name: name, Value: value} }
+
+func send(ctx context.Context, sink sender, envelopes ...message.Envelope) error {
 	receipt, err := sink.Send(ctx, envelopes)
 	if err != nil {
 		return err
