@@ -185,10 +185,19 @@ func publish(t testing.TB, js jetstream.JetStream, envelopes []message.Envelope)
 		if envelopes[i].EventID != "" {
 			m.Header.Set(jetstream.MsgIDHeader, envelopes[i].EventID)
 		}
-		if _, err := js.PublishMsg(background(t), m, jetstream.WithRetryAttempts(100), jetstream.WithRetryWait(20*time.Millisecond)); err != nil {
-			t.Fatalf("publish: %v", err)
-		}
+		publishOne(t, js, m)
 	}
+}
+
+// publishOne tries again when the server was restarted under it.
+func publishOne(t testing.TB, js jetstream.JetStream, m *natsgo.Msg) {
+	t.Helper()
+	natstest.Eventually(t, "publish to "+m.Subject, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := js.PublishMsg(ctx, m)
+		return err == nil
+	})
 }
 
 func start(t testing.TB) (*natstest.Server, jetstream.JetStream) {
