@@ -53,6 +53,7 @@ begin
     execute format('create index on tide.%I (id)', leaf);
     execute format('create index on tide.%I (xid)', leaf);
     execute format('alter table tide.outbox_event attach partition tide.%I for values in (%s)', leaf, taken);
+    perform tide.copy_grants('tide.outbox_event', format('tide.%I', leaf)::regclass);
     insert into tide.outbox_part (part) values (taken);
     return taken;
 end
