@@ -26,7 +26,7 @@ comment on table tide.outbox_part is 'Partitions of tide.outbox_event and the ou
 -- would break the reader, which relies on an id being drawn after the xid.
 create sequence tide.outbox_event_id_seq as bigint cache 1;
 
--- The partitions have indexes on (id) and (xid) of their own, and this table
+-- The partitions have indexes on (id) and (xid, id) of their own, and this table
 -- none: restoring a dump creates this one from the extension and attaches the
 -- dumped partitions, and an index here would be built a second time on each.
 --
