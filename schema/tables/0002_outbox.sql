@@ -42,7 +42,8 @@ create table tide.outbox_event (
     headers      jsonb       not null
 ) partition by list (part);
 create index outbox_event_id_idx on tide.outbox_event (id);
-create index outbox_event_xid_idx on tide.outbox_event (xid);
+-- The reader looks for the rows of a few transactions below an id, in order of id.
+create index outbox_event_xid_id_idx on tide.outbox_event (xid, id);
 comment on table tide.outbox_event is 'Published events of all outboxes; each outbox has partitions of its own.';
 comment on column tide.outbox_event.xid is 'The top-level transaction that published the event.';
 comment on column tide.outbox_event.id is 'Drawn within the transaction: not the order of commits.';
