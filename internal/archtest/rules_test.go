@@ -83,4 +83,4 @@ var largePackages = map[string]string{
 }
 
 // drawers are names that say nothing about what is inside.
-var drawers = []string{"util", "utils", "helper", "helpers", "common", "misc", "base", "types"}
+var drawers = []string{"util", "utils", "helper", "helpers", "common", "misc", "types"}
