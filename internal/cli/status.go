@@ -100,11 +100,11 @@ func (p *program) showOverview(w io.Writer, seen overview) error {
 }
 
 func (p *program) outboxTable() listing.Table {
-	return p.table("", col("outbox"), col("enabled"), col("retained"), titled("oldest_at", "oldest"), col("bytes"))
+	return p.table("", col("outbox"), col("enabled"), col("retained"), titled("oldest_age_seconds", "oldest"), col("bytes"))
 }
 
 func (p *program) inboxTable(empty string) listing.Table {
-	return p.table(empty, col("inbox"), col("pending"), col("processed"), col("dead"), titled("oldest_pending_at", "oldest pending"))
+	return p.table(empty, col("inbox"), col("pending"), col("delayed"), col("processed"), col("dead"), titled("oldest_age_seconds", "oldest pending"))
 }
 
 func writeOverview(w io.Writer, seen overview) error {

@@ -3,4 +3,8 @@
 select exists (select from tide.outbox o where o.name = $1::text),
        exists (select from tide.inbox i where i.name = $1::text),
        pg_current_snapshot()::text,
-       coalesce((select max(m.id) from tide.inbox_message m), 0)
+       coalesce((
+           select max(m.id)
+           from tide.inbox_message m
+           where m.inbox_id = (select i.id from tide.inbox i where i.name = $1::text)
+       ), 0)
