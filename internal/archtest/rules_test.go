@@ -78,8 +78,9 @@ var longFunctions = map[string]string{}
 
 // largePackages may be larger, each for the reason given.
 var largePackages = map[string]string{
-	"internal/cli":       "one small file for each subcommand",
-	"internal/throwaway": "finding, fetching and running PostgreSQL, with a file for each system",
+	"internal/cli":            "one small file for each subcommand",
+	"internal/connector/nats": "one technology, one folder: connection, authentication, streams, both ends",
+	"internal/throwaway":      "finding, fetching and running PostgreSQL, with a file for each system",
 }
 
 // drawers are names that say nothing about what is inside.
