@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
@@ -24,6 +23,9 @@ type Supervisor struct {
 	// ended. One signal of each is kept.
 	dirty chan struct{}
 	ended chan struct{}
+
+	// stops are the goroutines that see a pipeline to its end.
+	stops sync.WaitGroup
 
 	mu     sync.Mutex
 	slots  map[int64]*slot
@@ -206,7 +208,7 @@ func (s *Supervisor) stop(one *slot) {
 	one.stopping = true
 	one.task.Drain()
 	task, timeout := one.task, s.clock.NewTimer(s.options.DrainTimeout)
-	go func() {
+	s.stops.Go(func() {
 		defer timeout.Stop()
 		select {
 		case <-task.Done():
@@ -215,7 +217,7 @@ func (s *Supervisor) stop(one *slot) {
 			<-task.Done()
 		}
 		signal(s.ended)
-	}()
+	})
 }
 
 // tidy replaces pipelines that have ended: by their next specification, or by
@@ -317,6 +319,7 @@ func (s *Supervisor) drain(work context.Context, cancel context.CancelCauseFunc)
 		}
 		<-task.Done()
 	}
+	s.stops.Wait()
 	ctx, done := closing(work)
 	defer done()
 	s.report(ctx, true)
