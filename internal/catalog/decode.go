@@ -69,14 +69,10 @@ func (d *decoder) add(values [][]byte) error {
 	r.op = len(d.text)
 	d.text = append(d.text, values[columnEventType]...)
 	r.kind = len(d.text)
-	var err error
-	if d.json, err = appendJSON(d.json, values[columnPayload]); err != nil {
-		return err
-	}
+	// The driver asks for jsonb as text.
+	d.json = append(d.json, values[columnPayload]...)
 	r.payload = len(d.json)
-	if d.json, err = appendJSON(d.json, values[columnHeaders]); err != nil {
-		return err
-	}
+	d.json = append(d.json, values[columnHeaders]...)
 	r.headers = len(d.json)
 	d.rows = append(d.rows, r)
 	return nil
@@ -121,15 +117,4 @@ func appendUUID(to, raw []byte) []byte {
 		to = hex.AppendEncode(to, part)
 	}
 	return to
-}
-
-// appendJSON takes the text out of jsonb's binary form: a version, 1, and the text.
-func appendJSON(to, raw []byte) ([]byte, error) {
-	if len(raw) == 0 {
-		return to, nil
-	}
-	if raw[0] != 1 {
-		return nil, fmt.Errorf("jsonb in version %d is not known", raw[0])
-	}
-	return append(to, raw[1:]...), nil
 }
