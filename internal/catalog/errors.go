@@ -41,7 +41,11 @@ type target struct {
 }
 
 func targetOf(config *pgx.ConnConfig) target {
-	return target{host: config.Host, port: config.Port, database: config.Database, user: config.User}
+	where := target{host: config.Host, port: config.Port, database: config.Database, user: config.User}
+	if where.database == "" {
+		where.database = where.user // as the server does
+	}
+	return where
 }
 
 // String names the database and where it is.

@@ -19,6 +19,14 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// noArgs refuses whatever is there.
+func noArgs(args []string) error {
+	if len(args) > 0 {
+		return usagef("%q is one argument too many", args[0])
+	}
+	return nil
+}
+
 // nullable is null in SQL for an empty text.
 func nullable(text string) *string {
 	if text == "" {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pg-tide/pg-tide/internal/catalog"
 )
 
 // The exit codes.
@@ -43,18 +45,15 @@ func (e *hintedError) Unwrap() error { return e.err }
 // withHint adds a remedy to err.
 func withHint(err error, hint string) error { return &hintedError{err: err, hint: hint} }
 
-// hinter is an error of another package that knows a remedy.
-type hinter interface{ Hint() string }
-
 // hintOf returns the remedy that err knows, or "".
 func hintOf(err error) string {
 	var hinted *hintedError
 	if errors.As(err, &hinted) {
 		return hinted.hint
 	}
-	var other hinter
-	if errors.As(err, &other) {
-		return other.Hint()
+	var database *catalog.Error
+	if errors.As(err, &database) {
+		return database.Hint
 	}
 	var server *pgconn.PgError
 	if errors.As(err, &server) {
@@ -66,6 +65,10 @@ func hintOf(err error) string {
 // sentenceOf returns err as people should read it: of an error that the
 // database raised, its message without severity and code.
 func sentenceOf(err error) string {
+	var database *catalog.Error
+	if errors.As(err, &database) {
+		return database.Problem
+	}
 	var server *pgconn.PgError
 	if errors.As(err, &server) {
 		if server.Detail != "" {

@@ -32,7 +32,12 @@ With --check the exit code is 3 when a pipeline that should run does not, or
 when dead letters wait. With --output json it is one object with the arrays
 pipelines, outboxes and inboxes.`,
 		Example: "  pg-tide status\n  pg-tide status --watch\n  pg-tide status --watch=500ms\n  pg-tide status --check --output json",
-		Args:    cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if watch > 0 && check {
+				return usagef("--watch and --check exclude each other")
+			}
+			return noArgs(args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 				if watch > 0 {
@@ -45,7 +50,6 @@ pipelines, outboxes and inboxes.`,
 	command.Flags().DurationVarP(&watch, "watch", "w", 0, "show it again every `INTERVAL`")
 	command.Flags().Lookup("watch").NoOptDefVal = "2s"
 	command.Flags().BoolVar(&check, "check", false, "exit with 3 when something does not run as it should")
-	command.MarkFlagsMutuallyExclusive("watch", "check")
 	p.outputFlag(command)
 	return command
 }
@@ -96,11 +100,11 @@ func (p *program) showOverview(w io.Writer, seen overview) error {
 }
 
 func (p *program) outboxTable() listing.Table {
-	return p.table("", col("outbox"), col("enabled"), col("retained"), titled("oldest_at", "oldest"), col("bytes"))
+	return p.table("", col("outbox"), col("enabled"), col("retained"), titled("oldest_age_seconds", "oldest"), col("bytes"))
 }
 
 func (p *program) inboxTable(empty string) listing.Table {
-	return p.table(empty, col("inbox"), col("pending"), col("processed"), col("dead"), titled("oldest_pending_at", "oldest pending"))
+	return p.table(empty, col("inbox"), col("pending"), col("delayed"), col("processed"), col("dead"), titled("oldest_age_seconds", "oldest pending"))
 }
 
 func writeOverview(w io.Writer, seen overview) error {

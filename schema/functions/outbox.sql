@@ -54,6 +54,7 @@ begin
     -- The reader looks for the rows of a few transactions below an id, in order of id.
     execute format('create index on tide.%I (xid, id)', leaf);
     execute format('alter table tide.outbox_event attach partition tide.%I for values in (%s)', leaf, taken);
+    perform tide.copy_grants('tide.outbox_event', format('tide.%I', leaf)::regclass);
     insert into tide.outbox_part (part) values (taken);
     return taken;
 end
