@@ -21,7 +21,7 @@ import (
 func TestAfterCrashesOfTheDatabaseNothingIsLostInventedOrOutOfOrder(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Own(t, throwaway.Options{Durable: true, Settings: map[string]string{
-		"max_prepared_transactions": "0", "synchronous_commit": "off", "wal_writer_delay": "1s"}})
+		"max_prepared_transactions": "0", "synchronous_commit": "off", "wal_writer_delay": "10s", "wal_writer_flush_after": "100MB"}})
 	dsn := server.DSN("postgres")
 	if err := schematest.Install(t.Context(), dsn); err != nil {
 		t.Fatal(err)
