@@ -31,6 +31,13 @@ type PageRequest struct {
 	Bytes int64
 	// Outbox and Source are copied into the messages.
 	Outbox, Source string
+	// Expect is the size of the page before: buffers are made that large.
+	Expect Size
+}
+
+// Size is how much a page holds.
+type Size struct {
+	Events, TextBytes, JSONBytes int
 }
 
 // Page is what a statement found.
@@ -43,6 +50,8 @@ type Page struct {
 	Bound uint64
 	// Overflow says that more late events exist than fit a page; Messages is empty.
 	Overflow bool
+	// Size is that of Messages.
+	Size Size
 	// Parts are the outbox's by that snapshot. When they differ from the
 	// request's, Messages is empty: ask again with these.
 	Parts string
@@ -156,7 +165,7 @@ func decodePage(results pgx.BatchResults, r PageRequest) (page Page, owned bool,
 			return Page{}, false, err
 		}
 	}
-	page.Messages = decoder.messages()
+	page.Messages, page.Size = decoder.messages(), decoder.size()
 	return page, owned, rows.Err()
 }
 

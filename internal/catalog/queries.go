@@ -90,3 +90,6 @@ var deadLetterHeldSQL string
 
 //go:embed queries/page_settings.sql
 var pageSettingsSQL string
+
+//go:embed queries/outbox_drawn.sql
+var outboxDrawnSQL string

@@ -62,6 +62,9 @@ func TestTheRelaysRoleSuffices(t *testing.T) {
 	if len(specs) != 2 {
 		t.Errorf("it owns %d pipelines", len(specs))
 	}
+	if _, ok := c.Gate().drawnID(t.Context()); !ok {
+		t.Error("it may not see which ids are drawn")
+	}
 	must(t, "leave", c.Registry().Leave(t.Context()))
 }
 
