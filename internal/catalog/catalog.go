@@ -42,6 +42,8 @@ type Catalog struct {
 	where  target
 	waker  *waker
 	change chan struct{}
+
+	registry *Registry
 }
 
 const (
@@ -76,6 +78,7 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 		c.pool.Close()
 		return nil, err
 	}
+	c.registry = &Registry{catalog: c}
 	c.waker = startWaker(config.ConnConfig, c)
 	return c, nil
 }

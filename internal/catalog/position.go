@@ -28,8 +28,13 @@ func beginning(incarnation int, floorID int64) message.Position {
 	return message.Position{Snapshot: "1:1:", Bound: 3, FloorID: floorID, Incarnation: incarnation}
 }
 
-// LoadPosition reads where a pipeline's reader starts.
+// LoadPosition reads where a pipeline's reader starts. Before, the database is
+// asked what it is: the connection that was lost may have come back to a
+// restored copy.
 func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) (Start, error) {
+	if _, err := c.CheckNode(ctx); err != nil {
+		return Start{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	var s Start

@@ -45,3 +45,45 @@ var listenRelaySQL string
 
 //go:embed queries/config_version.sql
 var configVersionSQL string
+
+//go:embed queries/relay_heartbeat.sql
+var relayHeartbeatSQL string
+
+//go:embed queries/relay_bury.sql
+var relayBurySQL string
+
+//go:embed queries/pipeline_claim.sql
+var pipelineClaimSQL string
+
+//go:embed queries/pipeline_owned.sql
+var pipelineOwnedSQL string
+
+//go:embed queries/pipeline_release.sql
+var pipelineReleaseSQL string
+
+//go:embed queries/relay_leave.sql
+var relayLeaveSQL string
+
+//go:embed queries/pipeline_report.sql
+var pipelineReportSQL string
+
+//go:embed queries/node_check.sql
+var nodeCheckSQL string
+
+//go:embed queries/inbox_insert.sql
+var inboxInsertSQL string
+
+//go:embed queries/dead_letter_add.sql
+var deadLetterAddSQL string
+
+//go:embed queries/dead_letter_due.sql
+var deadLetterDueSQL string
+
+//go:embed queries/dead_letter_remove.sql
+var deadLetterRemoveSQL string
+
+//go:embed queries/dead_letter_return.sql
+var deadLetterReturnSQL string
+
+//go:embed queries/dead_letter_held.sql
+var deadLetterHeldSQL string

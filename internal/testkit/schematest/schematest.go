@@ -5,9 +5,6 @@ package schematest
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +12,7 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
+	"github.com/pg-tide/pg-tide/schema"
 )
 
 // Database makes a database with the schema for this test.
@@ -32,50 +30,22 @@ func Install(ctx context.Context, dsn string) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }() // the installation is committed
-	_, here, _, _ := runtime.Caller(0)
-	root := filepath.Join(filepath.Dir(here), "..", "..", "..", "schema")
-	files, err := filepath.Glob(filepath.Join(root, "tables", "*.sql"))
-	if err != nil {
-		return err
-	}
-	text := "create schema tide;\n"
-	for _, file := range append(files, filepath.Join(root, "functions", "outbox_publish.sql")) {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		text += string(content)
-	}
-	_, err = conn.Exec(ctx, text)
-	return err
+	return schema.Install(ctx, conn)
 }
 
 // Outbox makes an outbox and returns its id.
 func Outbox(t testing.TB, pool *pgxpool.Pool, name string) (id int64) {
 	t.Helper()
-	var part int
-	Query(t, pool, `select coalesce(max(part), 0) + 1 from tide.outbox_part`, nil, &part)
-	Query(t, pool, `insert into tide.outbox (name, retention, part) values ($1, '1 day', $2) returning id`,
-		[]any{name, part}, &id)
-	Exec(t, pool, fmt.Sprintf(`
-		create table tide.outbox_event_%[1]d (like tide.outbox_event including defaults including constraints);
-		create index on tide.outbox_event_%[1]d (id);
-		create index on tide.outbox_event_%[1]d (xid, id);
-		alter table tide.outbox_event attach partition tide.outbox_event_%[1]d for values in (%[1]d);
-		insert into tide.outbox_part (part, outbox_id) values (%[1]d, %[2]d);`, part, id))
+	Exec(t, pool, `select tide.outbox_create($1)`, name)
+	Query(t, pool, `select id from tide.outbox where name = $1`, []any{name}, &id)
 	return id
 }
 
 // Inbox makes an inbox and returns its id.
 func Inbox(t testing.TB, pool *pgxpool.Pool, name string) (id int64) {
 	t.Helper()
-	Query(t, pool, `insert into tide.inbox (name, retention, max_attempts, ordered) values ($1, '1 day', 10, true) returning id`,
-		[]any{name}, &id)
-	leaf := pgx.Identifier{"tide", name + "_inbox"}.Sanitize()
-	Exec(t, pool, fmt.Sprintf(`
-		create table %[1]s (like tide.inbox_message including defaults including constraints);
-		alter table %[1]s add primary key (inbox_id, id), add unique (inbox_id, event_id);
-		alter table tide.inbox_message attach partition %[1]s for values in (%[2]d);`, leaf, id))
+	Exec(t, pool, `select tide.inbox_create($1)`, name)
+	Query(t, pool, `select id from tide.inbox where name = $1`, []any{name}, &id)
 	return id
 }
 
@@ -106,7 +76,6 @@ func own(t testing.TB, pool *pgxpool.Pool, spec pipeline.Spec, relay string) {
 	Exec(t, pool, `insert into tide.pipeline_owner (pipeline_id, relay_id, fence) values ($1, $2, $3)
 		on conflict (pipeline_id) do update set relay_id = excluded.relay_id, fence = excluded.fence`,
 		spec.ID, relay, spec.Fence)
-	Exec(t, pool, `insert into tide.node default values on conflict do nothing`)
 }
 
 // Supersede gives a pipeline to another relay.
