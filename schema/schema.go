@@ -14,7 +14,7 @@ import (
 // Current is the version of the schema that this package holds.
 const Current = "1.0"
 
-//go:embed tables/*.sql functions/*.sql views/*.sql access/*.sql
+//go:embed tables/*.sql functions/*.sql views/*.sql access/*.sql extension/*.sql extension/pg_tide.control
 var files embed.FS
 
 // lockKey serialises installations into one database.

@@ -1,6 +1,7 @@
--- What this database is. At most one row, written by the first thing that needs
--- it (tide.node_id) and not here: a restored dump brings its own. A copy of the database carries it along, and
--- the relay sees by system_identifier and database_oid that it is a copy.
+-- What this database is. At most one row, written by the first thing that
+-- needs it (tide.node_id) and not here, since a restored dump brings its own.
+-- A copy of the database carries it along, and the relay sees by
+-- system_identifier and database_oid that it is a copy.
 create table tide.node (
     singleton         boolean     primary key default true check (singleton),
     database_id       uuid        not null default gen_random_uuid(),
