@@ -25,7 +25,7 @@ begin
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable,
                 dead_letter_retry, dead_letter_discard, inbox_replay}', '{tide_operator}'),
             ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
-            ('function', 'execute', '{inbox_id}', '{tide_consumer, tide_relay}'),
+            ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
             ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',
                 '{tide_operator, tide_reader}'),
