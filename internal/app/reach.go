@@ -13,7 +13,7 @@ import (
 
 const (
 	firstRetry = 200 * time.Millisecond
-	lastRetry  = 5 * time.Second
+	lastRetry  = 2 * time.Second
 )
 
 // reach opens the catalog, again and again until the database is there and has
