@@ -21,7 +21,7 @@ compares what was committed with what arrived, and removes everything.`,
 		RunE:    func(*cobra.Command, []string) error { return nil },
 	}
 	flags := command.Flags()
-	flags.DurationVar(&lasts, "for", 30*time.Second, "how long it takes")
+	flags.DurationVar(&lasts, "for", 30*time.Second, "`DURATION` that it takes")
 	flags.IntVar(&rate, "rate", 0, "orders `N` a second (default as the demo likes)")
 	flags.BoolVar(&keep, "keep", false, "stay up at the end and print how to connect, to type the tutorial along")
 	return command
