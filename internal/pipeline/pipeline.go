@@ -48,6 +48,26 @@ type Limits struct {
 	// MaxAttempts is how often a refused event is tried before the policy applies.
 	MaxAttempts int
 	OnError     Policy
+	// RateLimit bounds how fast events go out; the zero value sets no bound.
+	RateLimit RateLimit
+	// CircuitBreaker pauses a pipeline whose far end keeps failing; the zero value never does.
+	CircuitBreaker CircuitBreaker
+}
+
+// RateLimit bounds the events of a pipeline per second.
+type RateLimit struct {
+	// PerSecond is the sustained rate; 0 means unlimited.
+	PerSecond float64
+	// Burst is how many may go at once after a quiet time; at least 1 counts.
+	Burst int
+}
+
+// CircuitBreaker pauses a pipeline after failures in a row. It never dead-letters.
+type CircuitBreaker struct {
+	// FailureThreshold is the number of failures in a row that opens the circuit; 0 means never.
+	FailureThreshold int
+	// Open is how long nothing is tried once the circuit is open.
+	Open time.Duration
 }
 
 // State of a pipeline as the status shows it.

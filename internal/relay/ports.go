@@ -18,8 +18,11 @@ type Reader interface {
 	// there is one; an empty page is never returned without an error. What it
 	// returns survives a crash of the database: it was committed, and flushed.
 	Read(ctx context.Context, limit int) (message.Page, error)
-	// Save makes the position durable. It fails with the verdict superseded
-	// when another relay owns the pipeline.
+	// Save makes the position durable. It runs beside Read. The engine saves
+	// one position at a time, in order, but skips some: under load only the
+	// newest acknowledged one is saved, so the reader numbers the saves itself,
+	// when it makes them. It fails with the verdict superseded when another
+	// relay owns the pipeline.
 	Save(ctx context.Context, position message.Position) error
 }
 
@@ -58,14 +61,22 @@ type Inbox interface {
 	Insert(ctx context.Context, messages []message.Message) (inserted int, err error)
 }
 
+// Closer is a second power of a Reader or an Inbox: the engine calls it at the
+// end of every session, so that connections and locks held for the session go.
+type Closer interface {
+	Close(ctx context.Context) error
+}
+
 // Codec is a wire format. Both ways fail with the verdict reject.
 type Codec interface {
 	Encode(m *message.Message) (message.Envelope, error)
 	Decode(e *message.Envelope) (message.Message, error)
 }
 
-// Change filters or rewrites one message in place. It fails with the verdict
-// reject when the expression fails on this message.
+// Change filters or rewrites one message: it sets fields of m, and never
+// writes into the bytes that they point to, for the engine keeps a copy of the
+// original. It fails with the verdict reject when the expression fails on this
+// message.
 type Change interface {
 	Apply(m *message.Message) (keep bool, err error)
 }
@@ -80,6 +91,9 @@ type DeadLetters interface {
 	// Settle removes a letter that was delivered (err nil), or puts it back
 	// with the new error.
 	Settle(ctx context.Context, id int64, err error) error
+	// Held returns the keys, each once, of all letters of the pipeline that
+	// wait, asked to retry or not. Only the policy park_key reads it.
+	Held(ctx context.Context) ([]string, error)
 }
 
 // Plan is a pipeline made ready to run: built from a Spec, nothing connected yet.

@@ -1,0 +1,50 @@
+# `make` prints this help. CI calls the same targets.
+GO       ?= go
+TOOLS    := $(GO) tool -modfile=tools/go.mod
+PACKAGES ?= ./...
+PG_CONFIG ?= pg_config
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# The race detector needs a C compiler; without one the tests run without it and say so.
+HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
+RACE     := $(if $(HAVE_CC),-race,)
+
+.PHONY: help build test fmt fmt-check vet lint generate verify demo install clean
+
+help: ## print this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+
+build: ## build the static binary into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pg-tide ./cmd/pg-tide
+
+test: ## run every test (brings PostgreSQL and NATS by itself)
+	@$(if $(HAVE_CC),,echo "no C compiler found: running without the race detector")
+	$(TOOLS) gotestsum --format pkgname-and-test-fails --hide-summary=output -- $(RACE) -count=1 -timeout 20m $(PACKAGES)
+
+fmt: ## format the Go code
+	gofmt -w $$(git ls-files '*.go')
+
+fmt-check: ## fail when gofmt would change something
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## golangci-lint, the version pinned in tools/go.mod
+	$(TOOLS) golangci-lint run ./...
+
+generate: ## write the generated files again
+	$(GO) run ./internal/builtin/docgen
+	$(GO) run ./schema/generate
+
+verify: ## fail when a generated file differs from its source
+	$(GO) run ./internal/builtin/docgen --check
+	$(GO) run ./schema/generate --check
+
+demo: ## see the whole bus move
+	$(GO) run ./cmd/pg-tide demo
+
+install: ## place the extension's files where pg_config says: make install PG_CONFIG=/path/to/pg_config
+	$(GO) run ./cmd/pg-tide extension --dest "$$($(PG_CONFIG) --sharedir)/extension"
+
+clean: ## remove what build made
+	rm -rf bin dist
