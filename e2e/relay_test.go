@@ -2,13 +2,11 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"syscall"
 	"testing"
@@ -107,12 +105,6 @@ func (r *relay) signal(t *testing.T, signal os.Signal) {
 	}
 }
 
-// address waits for the relay to say where it serves HTTP.
-func (r *relay) address(t *testing.T) string {
-	t.Helper()
-	return r.log.await(t, regexp.MustCompile(`"address":"([^"]+)"`))
-}
-
 // logBuffer keeps what a process prints and wakes whoever waits for a line.
 type logBuffer struct {
 	mu      sync.Mutex
@@ -136,23 +128,8 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// await returns the first group of pattern once the text has it.
-func (b *logBuffer) await(t *testing.T, pattern *regexp.Regexp) string {
+// newCommand is a call of the built binary.
+func newCommand(t *testing.T, arguments ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for {
-		b.mu.Lock()
-		found := pattern.FindStringSubmatch(b.text.String())
-		changed := b.changed
-		b.mu.Unlock()
-		if found != nil {
-			return found[1]
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			t.Fatalf("no line matches %s in:\n%s", pattern, b.String())
-		}
-	}
+	return exec.CommandContext(t.Context(), built(t), arguments...)
 }

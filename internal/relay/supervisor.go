@@ -24,6 +24,9 @@ type Supervisor struct {
 	dirty chan struct{}
 	ended chan struct{}
 
+	// changed is set when the registry said that something changed. Only Run's goroutine uses it.
+	changed bool
+
 	// stops are the goroutines that see a pipeline to its end.
 	stops sync.WaitGroup
 
@@ -106,6 +109,10 @@ func (s *Supervisor) beat(ctx, work context.Context) bool {
 		return false
 	}
 	s.reconcile(work, specs)
+	if s.changed {
+		s.changed = false
+		s.kickAll()
+	}
 	return true
 }
 
@@ -122,7 +129,7 @@ func (s *Supervisor) idle(ctx, work context.Context) {
 			s.report(ctx, s.countersDue())
 			return
 		case <-s.registry.Changed():
-			s.kickAll()
+			s.changed = true
 			return
 		case <-s.ended:
 			if s.tidy(ctx, work) {
@@ -264,11 +271,17 @@ func (s *Supervisor) abandon() {
 	}
 }
 
+// kickAll asks pipelines to look for dead letters to retry. It comes after
+// reconcile, and leaves out those that are ending: somebody who mends a
+// configuration and then asks for a retry must not have the letters tried, and
+// put back, by the old configuration. The new one looks when it starts.
 func (s *Supervisor) kickAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, one := range s.slots {
-		signal(one.kick)
+		if !one.stopping {
+			signal(one.kick)
+		}
 	}
 }
 
