@@ -1,10 +1,14 @@
 package schema
 
 import (
+	_ "embed"
 	"fmt"
 	"regexp"
 	"strings"
 )
+
+//go:embed reference.md
+var referenceHead string
 
 // section is a part of the reference: a title and the files whose functions it shows.
 type section struct {
@@ -34,9 +38,7 @@ var (
 // and its example, and the views.
 func Reference() ([]byte, error) {
 	var b strings.Builder
-	b.WriteString("<!-- Written by: go run ./schema/generate -->\n# SQL reference\n\n" +
-		"Parameters may be given by name. Every error has an SQLSTATE, names the object and the value, and comes with a hint.\n" +
-		"Names start with a letter or an underscore, go on with letters, digits, dots, hyphens and underscores, have at most 48 characters, and are case-sensitive.\n")
+	b.WriteString("<!-- Written by: go run ./schema/generate -->\n" + referenceHead)
 	for _, s := range sections() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", s.title, s.about)
 		for _, name := range s.files {

@@ -1,13 +1,24 @@
 -- Written by: go run ./schema/generate
 \echo Use "create extension pg_tide" to load this file. \quit
 -- extension only: begin
+set local search_path = pg_catalog, pg_temp;
+-- extension only: end
+-- extension only: begin
 do $$
 begin
-    if pg_catalog.to_regclass('tide.node') is not null then
+    if to_regclass('tide.node') is not null then
         raise exception using
             errcode = '42710',
             message = 'schema tide is already here, installed without the extension',
             hint = 'Upgrade it with: pg-tide install; or remove it first: pg-tide uninstall.';
+    end if;
+    if exists (select from pg_class c where c.relnamespace = 'tide'::regnamespace)
+        or exists (select from pg_proc p where p.pronamespace = 'tide'::regnamespace)
+    then
+        raise exception using
+            errcode = '42710',
+            message = 'schema tide exists and holds objects that are not pg_tide''s',
+            hint = 'Rename or drop it, then create the extension again.';
     end if;
 end
 $$;
@@ -2764,17 +2775,17 @@ $$;
 -- partitions are no members of the extension: a dump has them whole.
 do $$
 declare
-    member pg_catalog.regclass;
+    member regclass;
 begin
     for member in
         select d.objid
-        from pg_catalog.pg_depend d
-        join pg_catalog.pg_extension e on e.oid = d.refobjid and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
-        join pg_catalog.pg_class c on c.oid = d.objid and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        from pg_depend d
+        join pg_extension e on e.oid = d.refobjid and d.refclassid = 'pg_extension'::regclass
+        join pg_class c on c.oid = d.objid and d.classid = 'pg_class'::regclass
         where e.extname = 'pg_tide' and d.deptype = 'e' and c.relkind in ('r', 'S') and not c.relispartition
         order by c.relname
     loop
-        perform pg_catalog.pg_extension_config_dump(member, '');
+        perform pg_extension_config_dump(member, '');
     end loop;
 end
 $$;
