@@ -31,6 +31,7 @@ var (
 	functionHead    = regexp.MustCompile(`(?s)create or replace function (tide\.(\w+)\((.*?)\))(?:\s+returns (\S.*?))?\s+language`)
 	functionComment = regexp.MustCompile(`(?s)comment on function tide\.(\w+)\((.*?)\) is\s+'((?:[^']|'')*)';`)
 	viewComment     = regexp.MustCompile(`(?s)comment on view tide\.(\w+) is\s+'((?:[^']|'')*)';`)
+	columnComment   = regexp.MustCompile(`(?s)comment on column tide\.\w+\.(\w+) is\s+'((?:[^']|'')*)';`)
 	blanks          = regexp.MustCompile(`\s+`)
 )
 
@@ -57,6 +58,12 @@ func Reference() ([]byte, error) {
 	for _, v := range views {
 		for _, found := range viewComment.FindAllStringSubmatch(v.text, -1) {
 			fmt.Fprintf(&b, "\n### tide.%s\n\n%s\n\nColumns: %s.\n", found[1], unquote(found[2]), columns(v.text))
+			for i, about := range columnComment.FindAllStringSubmatch(v.text, -1) {
+				if i == 0 {
+					b.WriteString("\n")
+				}
+				fmt.Fprintf(&b, "- `%s`: %s\n", about[1], unquote(about[2]))
+			}
 		}
 	}
 	return []byte(b.String()), nil

@@ -2456,7 +2456,7 @@ select
     d.retry_requested_at
 from tide.dead_letter d
 join tide.pipeline p on p.id = d.pipeline_id;
-comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON.';
+comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
 
 -- views/relay_status.sql
 
@@ -2613,7 +2613,8 @@ begin
             ('table', 'select', '{inbox_message}', '{tide_consumer}'),
             ('table', 'select', '{pipeline, dead_letter}', '{tide_relay}'),
             ('table', 'select', '{outbox_publisher, inbox_message_0}', '{}'),
-            ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq, outbox_event_id_seq}', '{}'),
+            ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq}', '{}'),
+            ('table', 'select', '{outbox_event_id_seq}', '{tide_relay}'),
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
