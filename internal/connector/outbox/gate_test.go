@@ -100,16 +100,33 @@ func TestASleepingReaderIsWokenByAPublisher(t *testing.T) {
 	}
 }
 
-func TestASleepingReaderAsksNothing(t *testing.T) {
+func TestTwentySleepingReadersAskNextToNothing(t *testing.T) {
 	t.Parallel()
 	b := newNotifiedBus(t)
-	s := b.sleep(t)
-	awaitGate(t, b, 1)
-	before := s.looks.Load()
+	const readers = 20
+	sleepers := []*sleeping{b.sleep(t)}
+	for i := 1; i < readers; i++ {
+		other := b
+		other.spec = schematest.Forward(t, b.pool, fmt.Sprintf("outbox%d", i), relayID)
+		sleepers = append(sleepers, other.sleep(t))
+	}
+	awaitGate(t, b, readers)
+	looks := func() (n int64) {
+		for _, s := range sleepers {
+			n += s.looks.Load()
+		}
+		return n
+	}
+	before := looks()
 	window(t, 2*time.Second)
 	// The last look after the lock was taken may fall into the window.
-	if n := s.looks.Load() - before; n > 1 {
+	if n := looks() - before; n > readers {
 		t.Errorf("%d looks in two seconds of sleep", n)
+	}
+	before = looks()
+	window(t, 2*time.Second)
+	if n := looks() - before; n > 0 {
+		t.Errorf("%d looks in two more seconds of sleep", n)
 	}
 }
 
@@ -153,6 +170,23 @@ func TestReadersOfTwoRelaysOnOneOutboxAreBothWoken(t *testing.T) {
 	id := schematest.Publish(t, b.pool, "orders", "k", "{}")
 	first.await(t, id)
 	second.await(t, id)
+}
+
+func TestAReaderThatReliesOnAnotherRelaysLockNoticesThatRelaysDeath(t *testing.T) {
+	t.Parallel()
+	b := newNotifiedBus(t)
+	other := pgtest.Conn(t, b.dsn)
+	if _, err := other.Exec(t.Context(), "select pg_advisory_lock(1953063013, hashtext('orders'))"); err != nil {
+		t.Fatal(err)
+	}
+	s := b.sleep(t)
+	window(t, 2*time.Second)
+	if n := s.looks.Load(); n > 20 {
+		t.Errorf("%d looks while another relay sleeps", n)
+	}
+	other.Close(t.Context()) // as the server does for a relay that was killed
+	id := schematest.Publish(t, b.pool, "orders", "k", "{}")
+	s.await(t, id)
 }
 
 func TestALongOpenPublisherMakesNobodySpinAndDelaysNobodyElse(t *testing.T) {
