@@ -260,7 +260,7 @@ func TestUnderLoadHardlyAnythingIsNotified(t *testing.T) {
 		}
 		notified++
 	}
-	t.Log(fmt.Sprintf("%d notifications for %d events", notified, count))
+	t.Logf("%d notifications for %d events", notified, count)
 	if notified*100 > count {
 		t.Errorf("%d notifications for %d events", notified, count)
 	}
