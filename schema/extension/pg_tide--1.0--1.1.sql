@@ -348,7 +348,10 @@ comment on function tide.config_check_expression(text, text, jsonb) is
 
 -- functions/config_keys.sql
 
--- The keys that a pipeline's configuration may have.
+-- Generated from the declared configuration fields; do not edit.
+--
+-- The keys that a pipeline's configuration may have: nested keys by their
+-- path, "common" for those of every technology, a null direction for both.
 create or replace function tide.config_keys()
 returns table (
     technology text,
@@ -364,56 +367,89 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
     values
-    ('common', 'forward', 'sink_type', 'string', null, '{nats}'::text[], true),
-    ('common', 'reverse', 'source_type', 'string', null, '{nats}', true),
-    ('common', null, 'batch_size', 'integer', null, null, false),
-    ('common', null, 'lanes', 'integer', null, null, false),
-    ('common', null, 'wire_format', 'string', null, '{native,cloudevents}', false),
-    ('common', null, 'transform', 'object', null, null, false),
-    ('common', null, 'transform.filter', 'string', null, null, false),
-    ('common', null, 'transform.payload', 'string', null, null, false),
-    ('common', null, 'transform.language', 'string', null, '{jmespath,cel}', false),
+    ('common', 'forward', 'sink_type', 'string', null::text, '{nats}'::text[], true),
+    ('common', 'forward', 'batch_size', 'integer', null, null, false),
+    ('common', 'forward', 'lanes', 'integer', null, null, false),
+    ('common', 'forward', 'wire_format', 'string', null, '{native,cloudevents}', false),
+    ('common', 'forward', 'transform', 'object', null, null, false),
+    ('common', 'forward', 'transform.filter', 'string', null, null, false),
+    ('common', 'forward', 'transform.payload', 'string', null, null, false),
+    ('common', 'forward', 'transform.language', 'string', null, '{jmespath,cel}', false),
+    ('common', 'forward', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
+    ('common', 'forward', 'max_attempts', 'integer', null, null, false),
+    ('common', 'forward', 'rate_limit', 'object', null, null, false),
+    ('common', 'forward', 'rate_limit.max_messages_per_second', 'number', null, null, false),
+    ('common', 'forward', 'rate_limit.burst_size', 'integer', null, null, false),
+    ('common', 'forward', 'circuit_breaker', 'object', null, null, false),
+    ('common', 'forward', 'circuit_breaker.failure_threshold', 'integer', null, null, false),
+    ('common', 'forward', 'circuit_breaker.open_seconds', 'number', null, null, false),
     ('common', 'forward', 'routing', 'object', null, null, false),
     ('common', 'forward', 'routing.rules', 'array', null, null, false),
     ('common', 'forward', 'routing.default', 'string', null, null, false),
-    ('common', null, 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
-    ('common', null, 'max_attempts', 'integer', null, null, false),
-    ('common', null, 'rate_limit', 'object', null, null, false),
-    ('common', null, 'rate_limit.max_messages_per_second', 'number', null, null, false),
-    ('common', null, 'rate_limit.burst_size', 'integer', null, null, false),
-    ('common', null, 'circuit_breaker', 'object', null, null, false),
-    ('common', null, 'circuit_breaker.failure_threshold', 'integer', null, null, false),
-    ('common', null, 'circuit_breaker.open_seconds', 'number', null, null, false),
-    ('nats', null, 'url', 'string', null, null, true),
-    ('nats', null, 'subject', 'string', null, null, false),
+    ('common', 'reverse', 'source_type', 'string', null, '{nats}', true),
+    ('common', 'reverse', 'batch_size', 'integer', null, null, false),
+    ('common', 'reverse', 'lanes', 'integer', null, null, false),
+    ('common', 'reverse', 'wire_format', 'string', null, '{native,cloudevents}', false),
+    ('common', 'reverse', 'transform', 'object', null, null, false),
+    ('common', 'reverse', 'transform.filter', 'string', null, null, false),
+    ('common', 'reverse', 'transform.payload', 'string', null, null, false),
+    ('common', 'reverse', 'transform.language', 'string', null, '{jmespath,cel}', false),
+    ('common', 'reverse', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
+    ('common', 'reverse', 'max_attempts', 'integer', null, null, false),
+    ('common', 'reverse', 'rate_limit', 'object', null, null, false),
+    ('common', 'reverse', 'rate_limit.max_messages_per_second', 'number', null, null, false),
+    ('common', 'reverse', 'rate_limit.burst_size', 'integer', null, null, false),
+    ('common', 'reverse', 'circuit_breaker', 'object', null, null, false),
+    ('common', 'reverse', 'circuit_breaker.failure_threshold', 'integer', null, null, false),
+    ('common', 'reverse', 'circuit_breaker.open_seconds', 'number', null, null, false),
+    ('nats', 'forward', 'url', 'string', null, null, true),
+    ('nats', 'forward', 'credentials_file', 'string', null, null, false),
+    ('nats', 'forward', 'credentials', 'string', 'credentials_file', null, false),
+    ('nats', 'forward', 'nkey_seed', 'string', null, null, false),
+    ('nats', 'forward', 'token', 'string', null, null, false),
+    ('nats', 'forward', 'username', 'string', null, null, false),
+    ('nats', 'forward', 'password', 'string', null, null, false),
+    ('nats', 'forward', 'tls_ca_file', 'string', null, null, false),
+    ('nats', 'forward', 'tls_ca_cert', 'string', 'tls_ca_file', null, false),
+    ('nats', 'forward', 'tls_cert_file', 'string', null, null, false),
+    ('nats', 'forward', 'tls_key_file', 'string', null, null, false),
+    ('nats', 'forward', 'tls_server_name', 'string', null, null, false),
     ('nats', 'forward', 'subject_template', 'string', null, null, false),
-    ('nats', null, 'stream', 'string', null, null, false),
-    ('nats', null, 'create_stream', 'boolean', null, null, false),
-    ('nats', null, 'storage', 'string', null, '{file,memory}', false),
-    ('nats', null, 'replicas', 'integer', null, null, false),
-    ('nats', null, 'duplicate_window', 'string', null, null, false),
-    ('nats', null, 'credentials_file', 'string', null, null, false),
-    ('nats', null, 'credentials', 'string', 'credentials_file', null, false),
-    ('nats', null, 'nkey_seed', 'string', null, null, false),
-    ('nats', null, 'token', 'string', null, null, false),
-    ('nats', null, 'username', 'string', null, null, false),
-    ('nats', null, 'password', 'string', null, null, false),
-    ('nats', null, 'tls_ca_file', 'string', null, null, false),
-    ('nats', null, 'tls_ca_cert', 'string', 'tls_ca_file', null, false),
-    ('nats', null, 'tls_cert_file', 'string', null, null, false),
-    ('nats', null, 'tls_key_file', 'string', null, null, false),
-    ('nats', null, 'tls_server_name', 'string', null, null, false),
+    ('nats', 'forward', 'subject', 'string', 'subject_template', null, false),
+    ('nats', 'forward', 'stream', 'string', null, null, false),
+    ('nats', 'forward', 'create_stream', 'boolean', null, null, false),
+    ('nats', 'forward', 'storage', 'string', null, '{file,memory}', false),
+    ('nats', 'forward', 'replicas', 'integer', null, null, false),
+    ('nats', 'forward', 'duplicate_window', 'string', null, null, false),
+    ('nats', 'reverse', 'url', 'string', null, null, true),
+    ('nats', 'reverse', 'credentials_file', 'string', null, null, false),
+    ('nats', 'reverse', 'credentials', 'string', 'credentials_file', null, false),
+    ('nats', 'reverse', 'nkey_seed', 'string', null, null, false),
+    ('nats', 'reverse', 'token', 'string', null, null, false),
+    ('nats', 'reverse', 'username', 'string', null, null, false),
+    ('nats', 'reverse', 'password', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_ca_file', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_ca_cert', 'string', 'tls_ca_file', null, false),
+    ('nats', 'reverse', 'tls_cert_file', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_key_file', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_server_name', 'string', null, null, false),
+    ('nats', 'reverse', 'subject', 'string', null, null, true),
     ('nats', 'reverse', 'durable_name', 'string', null, null, false),
     ('nats', 'reverse', 'consumer', 'string', 'durable_name', null, false),
     ('nats', 'reverse', 'consumer_group', 'string', null, null, false),
     ('nats', 'reverse', 'queue_group', 'string', 'consumer_group', null, false),
-    ('nats', 'reverse', 'ack_wait_secs', 'integer', null, null, false),
     ('nats', 'reverse', 'deliver_from', 'string', null, null, false),
     ('nats', 'reverse', 'auto_offset_reset', 'string', 'deliver_from', null, false),
-    ('nats', 'reverse', 'max_ack_pending', 'integer', null, null, false)
+    ('nats', 'reverse', 'ack_wait_secs', 'integer', null, null, false),
+    ('nats', 'reverse', 'max_ack_pending', 'integer', null, null, false),
+    ('nats', 'reverse', 'stream', 'string', null, null, false),
+    ('nats', 'reverse', 'create_stream', 'boolean', null, null, false),
+    ('nats', 'reverse', 'storage', 'string', null, '{file,memory}', false),
+    ('nats', 'reverse', 'replicas', 'integer', null, null, false),
+    ('nats', 'reverse', 'duplicate_window', 'string', null, null, false)
 $$;
-comment on function tide.config_keys() is
-'The keys that a pipeline''s configuration may have.';
+
+comment on function tide.config_keys() is 'The keys that a pipeline''s configuration may have.';
 
 -- functions/config_mask.sql
 
@@ -652,7 +688,9 @@ as $$
 begin
     execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)', leaf);
     execute format('alter table tide.%I add primary key (inbox_id, id), add unique (inbox_id, event_id)', leaf);
-    execute format('create index on tide.%I (id) where processed_at is null and dead_at is null', leaf);
+    -- Written so that the planner has no statistics for it: those of a time when
+    -- nothing was pending would make it read and sort a whole backlog.
+    execute format('create index on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', leaf);
     execute format('create index on tide.%I (id) where dead_at is not null', leaf);
     execute format('create index on tide.%I (key, id)
         where next_attempt_at is not null and processed_at is null and dead_at is null', leaf);
@@ -989,8 +1027,8 @@ begin atomic
     from tide.inbox_message m
     where tide.inbox_id(inbox_pending.inbox) is not null
         and m.inbox_id = (select tide.inbox_id(inbox_pending.inbox))
-        and m.processed_at is null
-        and m.dead_at is null
+        -- The pending ones, as their index has it.
+        and num_nonnulls(m.processed_at, m.dead_at) < 1
         and (m.next_attempt_at is null or m.next_attempt_at <= now())
         and (m.key is null
             or not (select tide.inbox_is_ordered(inbox_pending.inbox))
@@ -1473,12 +1511,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    granted   tide.outbox := tide.outbox_find(outbox);
-    role_name name := tide.role_name(role);
+    granted tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
 begin
-    perform tide.publishing_grant(role_name);
+    perform tide.publishing_grant(grantee);
     insert into tide.outbox_publisher as r (outbox_id, role_name)
-    values (granted.id, outbox_grant_publish.role_name)
+    values (granted.id, grantee)
     on conflict on constraint outbox_publisher_pkey do nothing;
     return found;
 end
@@ -1494,16 +1532,16 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    revoked   tide.outbox := tide.outbox_find(outbox);
-    role_name name := tide.role_name(role);
+    revoked tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
 begin
     delete from tide.outbox_publisher r
-    where r.outbox_id = revoked.id and r.role_name = outbox_revoke_publish.role_name;
+    where r.outbox_id = revoked.id and r.role_name = grantee;
     if not found then
         return false;
     end if;
-    if not exists (select from tide.outbox_publisher r where r.role_name = outbox_revoke_publish.role_name) then
-        perform tide.publishing_revoke(role_name);
+    if not exists (select from tide.outbox_publisher r where r.role_name = grantee) then
+        perform tide.publishing_revoke(grantee);
     end if;
     return true;
 end
@@ -1518,16 +1556,16 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    role_name name;
+    found_name name;
 begin
-    select r.rolname into role_name from pg_roles r where r.oid = role::oid;
-    if role is null or role_name is null then
+    select r.rolname into found_name from pg_roles r where r.oid = role::oid;
+    if role is null or found_name is null then
         raise exception using
             errcode = case when role is null then '22004' else '42704' end,
             message = format('role %s does not exist', coalesce(role::oid::text, 'null')),
             hint = 'Name an existing role, for instance ''order_service''.';
     end if;
-    return role_name;
+    return found_name;
 end
 $$;
 comment on function tide.role_name(regrole) is
@@ -2196,7 +2234,7 @@ begin
         'select count(*), count(*) filter (where t.next_attempt_at > now()), min(t.received_at)
         from (select m.next_attempt_at, m.received_at
               from %s m
-              where m.processed_at is null and m.dead_at is null
+              where num_nonnulls(m.processed_at, m.dead_at) < 1
               order by m.id
               limit 100001) t', leaf)
     into pending, delayed, oldest;
@@ -2406,7 +2444,8 @@ begin
             ('table', 'select', '{inbox_message}', '{tide_consumer}'),
             ('table', 'select', '{pipeline, dead_letter}', '{tide_relay}'),
             ('table', 'select', '{outbox_publisher, inbox_message_0}', '{}'),
-            ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq, outbox_event_id_seq}', '{}'),
+            ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq}', '{}'),
+            ('table', 'select', '{outbox_event_id_seq}', '{tide_relay}'),
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),

@@ -33,8 +33,8 @@ begin atomic
     from tide.inbox_message m
     where tide.inbox_id(inbox_pending.inbox) is not null
         and m.inbox_id = (select tide.inbox_id(inbox_pending.inbox))
-        and m.processed_at is null
-        and m.dead_at is null
+        -- The pending ones, as their index has it.
+        and num_nonnulls(m.processed_at, m.dead_at) < 1
         and (m.next_attempt_at is null or m.next_attempt_at <= now())
         and (m.key is null
             or not (select tide.inbox_is_ordered(inbox_pending.inbox))
