@@ -24,8 +24,9 @@ type Deps struct {
 	Pipeline string
 	// DatabaseID names the database that the pipeline lives in.
 	DatabaseID string
-	// Outbox is the name of the outbox that a sink's events leave from; it
-	// stands in for {outbox} when the stream is sought. May be empty.
+	// Outbox is the name of the outbox that a sink's events leave from, as a
+	// template fills it in: one safe token. It stands in for {outbox} when
+	// the stream is sought. May be empty.
 	Outbox string
 	// Templates are all subject templates of a sink, where routing adds some;
 	// empty means the configuration's own subject_template.

@@ -219,7 +219,10 @@ func streamLabel(tokens []string) string {
 }
 
 // improve widens a stream of ours to take the patterns and to remember
-// message ids for as long as was configured.
+// message ids for as long as was configured. The broker knows no conditional
+// update: of two who widen at the same instant, one may undo the other. Lost
+// subjects end the loser's session at its first send, and it widens again; a
+// lost window comes back at the next session.
 func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, patterns []string) (*jetstream.StreamInfo, error) {
 	next, changed := info.Config, false
 	if !coversAll(next.Subjects, patterns) {
