@@ -146,7 +146,9 @@ func (f *streamFinder) create(ctx context.Context, patterns []string) (*jetstrea
 		Storage:    f.settings.storage,
 		Replicas:   f.settings.replicas,
 		Duplicates: window,
-		Metadata:   map[string]string{markKey: markValue},
+		// Replicas have leaders that change; see orderedReceipt.
+		AllowAtomicPublish: f.settings.replicas > 1 && f.conn.atLeast(2, 12),
+		Metadata:           map[string]string{markKey: markValue},
 	})
 	if err == nil {
 		info := stream.CachedInfo()
@@ -240,6 +242,9 @@ func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, 
 	}
 	if f.settings.duplicateWindow > next.Duplicates {
 		next.Duplicates, changed = f.settings.duplicateWindow, true
+	}
+	if next.Replicas > 1 && !next.AllowAtomicPublish && f.conn.atLeast(2, 12) {
+		next.AllowAtomicPublish, changed = true, true
 	}
 	if !changed {
 		return info, nil
@@ -340,6 +345,9 @@ func warnOfLoss(cfg *jetstream.StreamConfig, log *slog.Logger) {
 	}
 	if cfg.Discard == jetstream.DiscardOld && (cfg.MaxMsgs > 0 || cfg.MaxBytes > 0) {
 		log.Warn("stream discards old messages when full; unread ones may be lost", "stream", cfg.Name, "max_msgs", cfg.MaxMsgs, "max_bytes", cfg.MaxBytes)
+	}
+	if cfg.Replicas > 1 && !cfg.AllowAtomicPublish {
+		log.Warn("stream takes no atomic batches; order may suffer when it changes its leader (set allow_atomic, server 2.12 and newer)", "stream", cfg.Name)
 	}
 	if cfg.Duplicates > 0 && cfg.Duplicates < 2*time.Second {
 		log.Warn("stream forgets message ids quickly; a resend may be stored twice", "stream", cfg.Name, "duplicate_window", cfg.Duplicates)
