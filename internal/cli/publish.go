@@ -79,8 +79,8 @@ func (p *program) payload(args []string) (string, error) {
 		text = string(all)
 	}
 	var syntax *json.SyntaxError
-	var any json.RawMessage
-	if err := json.Unmarshal([]byte(text), &any); errors.As(err, &syntax) {
+	var document json.RawMessage
+	if err := json.Unmarshal([]byte(text), &document); errors.As(err, &syntax) {
 		return "", withHint(usagef("the payload is not JSON: byte %d: %w", syntax.Offset, err), `text must be quoted within the shell's quotes: '"text"'`)
 	}
 	return text, nil
