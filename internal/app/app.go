@@ -103,7 +103,7 @@ func work(ctx context.Context, o Options, state *health) error {
 		return nil // told to stop before there was anything to do
 	}
 	defer db.Close()
-	engine := newEngine(db, o)
+	engine := newSupervisor(db, o)
 	state.running(engine)
 	defer context.AfterFunc(ctx, state.stopping)()
 	if err := engine.Run(ctx); err != nil {

@@ -2,22 +2,65 @@ package app
 
 import (
 	"context"
+	"log/slog"
 
+	"github.com/pg-tide/pg-tide/internal/builtin"
 	"github.com/pg-tide/pg-tide/internal/catalog"
+	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/connector/inbox"
+	"github.com/pg-tide/pg-tide/internal/connector/outbox"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/relay"
+	"github.com/pg-tide/pg-tide/internal/retry"
 	"github.com/pg-tide/pg-tide/internal/telemetry"
 )
 
-// engine is the part that moves events, as health and Run see it.
-type engine struct{}
-
-func newEngine(_ *catalog.Catalog, _ Options) *engine { return &engine{} }
-
-// Run works until ctx ends.
-func (e *engine) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+// newSupervisor plugs the database, the engine and all that is in the binary
+// together.
+func newSupervisor(db *catalog.Catalog, o Options) *relay.Supervisor {
+	builder := &builtin.Builder{
+		Near:         near(db),
+		Technologies: builtin.Technologies(),
+		Resolver:     config.SystemResolver(),
+		Logger:       o.Logger,
+	}
+	return relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, relay.Options{DrainTimeout: o.DrainTimeout})
 }
 
-func (e *engine) notReady() string { return "" }
+// near makes the ends of pipelines that lie in the database.
+func near(db *catalog.Catalog) builtin.Near {
+	return builtin.Near{
+		Reader: func(spec pipeline.Spec) relay.Reader { return outbox.New(db, spec) },
+		Inbox:  func(spec pipeline.Spec) relay.Inbox { return inbox.New(db, spec) },
+		DeadLetters: func(spec pipeline.Spec) relay.DeadLetters {
+			return db.DeadLetters(catalog.Owner{PipelineID: spec.ID, Fence: spec.Fence})
+		},
+	}
+}
 
-func (e *engine) pipelines() []telemetry.Pipeline { return nil }
+// measured is what the metrics show of the pipelines that run here.
+func measured(pipelines []relay.Pipeline) []telemetry.Pipeline {
+	samples := make([]telemetry.Pipeline, 0, len(pipelines))
+	for _, p := range pipelines {
+		samples = append(samples, telemetry.Pipeline{
+			Name:          p.Spec.Name,
+			Direction:     p.Spec.Direction,
+			State:         p.Report.State,
+			Delivered:     p.Report.Delivered,
+			Filtered:      p.Report.Filtered,
+			Failed:        p.Report.Failed,
+			RatePerSecond: p.Report.RatePerSecond,
+		})
+	}
+	return samples
+}
+
+// recognise lets the database notice that it was restored or copied.
+func recognise(ctx context.Context, db *catalog.Catalog, log *slog.Logger) error {
+	node, err := db.CheckNode(ctx)
+	if err != nil {
+		return err
+	}
+	log.Info("the database is reached", "database_id", node.DatabaseID, "incarnation", node.Incarnation)
+	return nil
+}
