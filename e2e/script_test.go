@@ -166,7 +166,7 @@ func (s *script) port(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], port)
 }
 
-// get STATUS URL asks until the answer has that status, and prints its body.
+// get STATUS URL [TEXT] asks until the answer has that status and text, and prints its body.
 func (s *script) get(ts *testscript.TestScript, _ bool, args []string) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	var body []byte
@@ -177,7 +177,7 @@ func (s *script) get(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		defer answer.Body.Close()
 		body, err = io.ReadAll(answer.Body)
-		return err == nil && strconv.Itoa(answer.StatusCode) == args[0], answer.Status + " " + string(body)
+		return err == nil && strconv.Itoa(answer.StatusCode) == args[0] && strings.Contains(string(body), strings.Join(args[2:], " ")), answer.Status + " " + string(body)
 	})
 	_, err := ts.Stdout().Write(body)
 	ts.Check(err)
