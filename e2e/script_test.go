@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/pg-tide/pg-tide/internal/testkit/natstest"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 )
 
@@ -47,6 +48,8 @@ func TestCommands(t *testing.T) {
 					"until":    s.until,
 					"port":     s.port,
 					"get":      s.get,
+					"broker":   s.broker,
+					"send":     s.send,
 				},
 			})
 		})
@@ -57,6 +60,7 @@ func TestCommands(t *testing.T) {
 type script struct {
 	t    *testing.T
 	path string
+	nats *natstest.Server
 }
 
 func (s *script) setup(env *testscript.Env) error {
@@ -154,6 +158,18 @@ func ask(ctx context.Context, dsn, sql string) ([]string, error) {
 		rows = append(rows, strings.Join(texts, "\t"))
 	}
 	return rows, nil
+}
+
+// broker NAME starts a NATS server; its URL is in $NAME.
+func (s *script) broker(ts *testscript.TestScript, _ bool, args []string) {
+	s.nats = natstest.Start(s.t, natstest.Options{})
+	ts.Setenv(args[0], s.nats.URL())
+}
+
+// send SUBJECT BODY publishes a message of a stranger's.
+func (s *script) send(ts *testscript.TestScript, _ bool, args []string) {
+	_, err := s.nats.JetStream(s.t).Publish(s.t.Context(), args[0], []byte(args[1]))
+	ts.Check(err)
 }
 
 // port NAME puts a free port's number into $NAME.
