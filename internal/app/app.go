@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pg-tide/pg-tide/internal/catalog"
 	"github.com/pg-tide/pg-tide/internal/httpserver"
 	"github.com/pg-tide/pg-tide/internal/telemetry"
 )
@@ -36,8 +37,13 @@ type Options struct {
 	Listening func(address string)
 }
 
-// httpStopTimeout is how long answers in progress may take at the end.
-const httpStopTimeout = time.Second
+const (
+	// httpStopTimeout is how long answers in progress may take at the end.
+	httpStopTimeout = time.Second
+	// disconnectTimeout is how long the database may take to see us off. The
+	// driver itself gives a silent one fifteen seconds.
+	disconnectTimeout = time.Second
+)
 
 // Run runs the relay of one database until ctx ends, and then drains it. It
 // waits for a database that is not there, or not fit, for as long as it takes.
@@ -102,7 +108,7 @@ func work(ctx context.Context, o Options, state *health) error {
 	if db == nil {
 		return nil // told to stop before there was anything to do
 	}
-	defer db.Close()
+	defer disconnect(db, o.Logger)
 	engine := newSupervisor(db, o)
 	state.running(engine)
 	defer context.AfterFunc(ctx, state.stopping)()
@@ -111,4 +117,22 @@ func work(ctx context.Context, o Options, state *health) error {
 	}
 	o.Logger.Info("the relay has stopped")
 	return nil
+}
+
+// disconnect closes the connections, and leaves those of a database that has
+// fallen silent to time out by themselves: everything is saved or handed back
+// by now, and the process must end in time.
+func disconnect(db *catalog.Catalog, log *slog.Logger) {
+	closed := make(chan struct{})
+	go func() {
+		db.Close()
+		close(closed)
+	}()
+	timeout := time.NewTimer(disconnectTimeout)
+	defer timeout.Stop()
+	select {
+	case <-closed:
+	case <-timeout.C:
+		log.Warn("the database does not answer; its connections are abandoned")
+	}
 }
