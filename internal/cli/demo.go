@@ -40,11 +40,12 @@ compares what was committed with what arrived, and removes everything.`,
 	return command
 }
 
-// runDemo plays until its end or a signal. Signals stay caught until it has
-// removed what it started.
+// runDemo plays until its end or a signal, and then removes what it started; a
+// second signal ends the process at once.
 func (p *program) runDemo(ctx context.Context, options demo.Options) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	defer context.AfterFunc(ctx, stop)()
 	options.Out, options.Color, options.Size = p.Out, p.colours(), p.Size
 	options.Relay = func(ctx context.Context, postgresURL string, logger *slog.Logger) error {
 		return app.Run(ctx, app.Options{PostgresURL: postgresURL, Version: p.build.Version, Logger: logger})
