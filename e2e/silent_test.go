@@ -129,8 +129,8 @@ func (r *relay) answers(t *testing.T, path string, status int) bool {
 func TestSigtermEndsInTimeAlthoughTheDatabaseIsSilent(t *testing.T) {
 	t.Parallel()
 	r := runningBehindAValve(t)
-	// 5 s to drain, and what closing the connections may take after it.
-	if took := r.stop(t); took > 8*time.Second {
+	// 5 s is the promise; the rest is for a machine that is busy with other tests.
+	if took := r.stop(t); took > 7*time.Second {
 		t.Errorf("the relay took %s to end", took)
 	}
 }

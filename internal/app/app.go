@@ -27,7 +27,7 @@ type Options struct {
 	HTTPAddr string
 	// HTTPNextFree takes the next free port when that of HTTPAddr is taken.
 	HTTPNextFree bool
-	// DrainTimeout bounds the end; 0 means DefaultDrainTimeout.
+	// DrainTimeout bounds the end as a whole; 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 	// Version is shown in tide.relay_instance and in the metrics.
 	Version string
@@ -42,7 +42,7 @@ const (
 	httpStopTimeout = time.Second
 	// disconnectTimeout is how long the database may take to see us off. The
 	// driver itself gives a silent one fifteen seconds.
-	disconnectTimeout = time.Second
+	disconnectTimeout = 500 * time.Millisecond
 )
 
 // Run runs the relay of one database until ctx ends, and then drains it. It

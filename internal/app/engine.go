@@ -16,7 +16,8 @@ import (
 )
 
 // newSupervisor plugs the database, the engine and all that is in the binary
-// together.
+// together. Half of the drain timeout is for what is in flight: handing back
+// ownership and disconnecting come after it, and the whole must end in time.
 func newSupervisor(db *catalog.Catalog, o Options) *relay.Supervisor {
 	builder := &builtin.Builder{
 		Near:         near(db),
@@ -24,7 +25,7 @@ func newSupervisor(db *catalog.Catalog, o Options) *relay.Supervisor {
 		Resolver:     config.SystemResolver(),
 		Logger:       o.Logger,
 	}
-	return relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, relay.Options{DrainTimeout: o.DrainTimeout})
+	return relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, relay.Options{DrainTimeout: o.DrainTimeout / 2})
 }
 
 // near makes the ends of pipelines that lie in the database.
