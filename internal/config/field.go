@@ -13,6 +13,7 @@ const (
 	Number  Kind = "number"
 	Boolean Kind = "boolean"
 	Object  Kind = "object"
+	Array   Kind = "array"
 )
 
 // Field declares one configuration key: decoding, the check in SQL, the
@@ -31,7 +32,8 @@ type Field struct {
 	Values []string
 	// Min and Max bound an integer or number; both 0 means unbounded.
 	Min, Max float64
-	// Fields describe the keys of an object; nil leaves its content to the owner.
+	// Fields describe the keys of an object, or of each object of an array;
+	// nil leaves the content to the owner.
 	Fields []Field
 	// Help is one sentence for people, without a full stop.
 	Help string

@@ -55,3 +55,21 @@ begin
     return published;
 end
 $$;
+
+comment on function tide.outbox_publish(text, text, jsonb, jsonb, text, text, uuid) is
+'Publishes an event in the caller''s transaction and returns its event id. stream null means the outbox''s name; events of one key keep their order; event_id makes the event id yours.
+Example: select tide.outbox_publish(''order_events'', ''orders'', jsonb_build_object(''order_id'', 7), key => ''7'');';
+
+-- The short form: the outbox's name is the stream.
+create or replace function tide.outbox_publish(outbox text, payload jsonb, headers jsonb default '{}') returns uuid
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.outbox_publish(outbox, null::text, payload, headers);
+end
+$$;
+comment on function tide.outbox_publish(text, jsonb, jsonb) is
+'Publishes an event whose stream is the outbox''s name, in the caller''s transaction, and returns its event id.
+Example: select tide.outbox_publish(''order_events'', jsonb_build_object(''order_id'', 7));';

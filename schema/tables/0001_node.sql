@@ -1,5 +1,7 @@
--- What this database is. One row: a copy of the database carries it along, and
--- the relay sees by system_identifier and database_oid that it is a copy.
+-- What this database is. At most one row, written by the first thing that
+-- needs it (tide.node_id) and not here, since a restored dump brings its own.
+-- A copy of the database carries it along, and the relay sees by
+-- system_identifier and database_oid that it is a copy.
 create table tide.node (
     singleton         boolean     primary key default true check (singleton),
     database_id       uuid        not null default gen_random_uuid(),
@@ -13,4 +15,3 @@ create table tide.node (
     installed_at      timestamptz not null default now()
 );
 comment on table tide.node is 'What this database is: the id that its events carry as their source, and the cluster it was last seen in.';
-insert into tide.node default values;

@@ -26,6 +26,10 @@ comment on table tide.outbox_part is 'Partitions of tide.outbox_event and the ou
 -- would break the reader, which relies on an id being drawn after the xid.
 create sequence tide.outbox_event_id_seq as bigint cache 1;
 
+-- The partitions have indexes on (id) and (xid, id) of their own, and this table
+-- none: restoring a dump creates this one from the extension and attaches the
+-- dumped partitions, and an index here would be built a second time on each.
+--
 -- xid stands before id, and defaults are evaluated in this order: a
 -- transaction has its xid before it draws an id. The reader's upper bound for
 -- stragglers rests on it.
@@ -41,8 +45,6 @@ create table tide.outbox_event (
     payload      jsonb       not null,
     headers      jsonb       not null
 ) partition by list (part);
-create index outbox_event_id_idx on tide.outbox_event (id);
-create index outbox_event_xid_idx on tide.outbox_event (xid);
 comment on table tide.outbox_event is 'Published events of all outboxes; each outbox has partitions of its own.';
 comment on column tide.outbox_event.xid is 'The top-level transaction that published the event.';
 comment on column tide.outbox_event.id is 'Drawn within the transaction: not the order of commits.';

@@ -11,7 +11,9 @@ comment on table tide.inbox is 'Named places where events arrive.';
 create sequence tide.inbox_message_id_seq as bigint;
 
 -- One partition for each inbox, named "<inbox>_inbox" so that its users can
--- query and join it. event_id is unique in each: whatever comes twice is kept once.
+-- query and join it. (inbox_id, event_id) is unique in each: whatever
+-- comes twice is kept once. Keys and indexes are the partitions' own, as in
+-- tide.outbox_event; inserts name the partition.
 create table tide.inbox_message (
     inbox_id        integer     not null,
     attempts        integer     not null default 0,
@@ -30,10 +32,11 @@ create table tide.inbox_message (
     event_type      text        not null,
     payload         jsonb       not null,
     headers         jsonb       not null default '{}',
-    last_error      text,
-    primary key (inbox_id, id),
-    unique (inbox_id, event_id)
+    last_error      text
 ) partition by list (inbox_id);
-create index inbox_message_pending_idx on tide.inbox_message (id)
-    where processed_at is null and dead_at is null;
 comment on table tide.inbox_message is 'Messages of all inboxes; each inbox is a partition named "<inbox>_inbox".';
+
+-- Holds nothing. Without any partition the planner would answer queries
+-- before it looks at the inbox's name, and an unknown one would be no error.
+create table tide.inbox_message_0 partition of tide.inbox_message for values in (0);
+comment on table tide.inbox_message_0 is 'Holds nothing; there is always one partition.';

@@ -1,0 +1,180 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+// InboxTarget is the inbox that a pipeline inserts into.
+type InboxTarget struct {
+	Owner   Owner
+	InboxID int64
+	Inbox   string
+}
+
+// InsertInbox inserts messages in order, in one transaction, and returns how
+// many were new. It fails with *delivery.Partial, nothing inserted, when some
+// can never be inserted, and with the verdict superseded when another relay
+// owns the pipeline.
+func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []message.Message) (int, error) {
+	const doing = "insert into the inbox"
+	if len(messages) == 0 {
+		return 0, nil
+	}
+	if failed := withoutEventID(to.Inbox, messages); len(failed) > 0 {
+		return 0, &delivery.Partial{Failed: failed}
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	added, err := c.insertInbox(ctx, c.pool, to, messages)
+	switch {
+	case err == nil:
+		return added, nil
+	case !isDataError(err):
+		return 0, c.explain(doing, err)
+	}
+	failed, err := c.findUninsertable(ctx, to, messages)
+	if err != nil {
+		return 0, c.explain(doing, err)
+	}
+	if len(failed) == 0 {
+		return 0, fmt.Errorf("%s: the batch was refused and each of its messages was not", doing)
+	}
+	return 0, &delivery.Partial{Failed: failed}
+}
+
+// withoutEventID finds messages that could not be recognised if they came again.
+func withoutEventID(inbox string, messages []message.Message) map[int]error {
+	var failed map[int]error
+	for i := range messages {
+		if messages[i].EventID != "" {
+			continue
+		}
+		if failed == nil {
+			failed = map[int]error{}
+		}
+		failed[i] = delivery.Reject(&Error{Problem: fmt.Sprintf("inbox %q cannot take the message: it has no event id", inbox)})
+	}
+	return failed
+}
+
+// rower is a pool or a transaction.
+type rower interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, messages []message.Message) (added int, err error) {
+	columns := columnsOf(messages)
+	var owners int
+	var nothing any
+	err = on.QueryRow(ctx, inboxQuery(to.Inbox),
+		to.Owner.PipelineID, c.relay.ID, to.Owner.Fence, to.InboxID, "tide_inbox_"+to.Inbox,
+		columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7],
+	).Scan(&owners, &added, &nothing)
+	if err == nil && owners == 0 {
+		return 0, superseded("insert into the inbox")
+	}
+	return added, err
+}
+
+// columnsOf turns messages into one array for each column.
+func columnsOf(messages []message.Message) (columns [8][]string) {
+	for i := range columns {
+		columns[i] = make([]string, len(messages))
+	}
+	for i := range messages {
+		m := &messages[i]
+		headers := "{}"
+		if len(m.Headers) > 0 {
+			headers = string(m.Headers)
+		}
+		for j, value := range [...]string{m.EventID, m.Source, m.Stream, m.Key, m.Op, m.EventType, string(m.Payload), headers} {
+			columns[j][i] = value
+		}
+	}
+	return columns
+}
+
+// inboxQuery puts the inbox's name where the statement has {0}.
+func inboxQuery(inbox string) string {
+	return strings.Replace(inboxInsertSQL, `"{0}_inbox"`, pgx.Identifier{inbox + "_inbox"}.Sanitize(), 1)
+}
+
+// findUninsertable tries halves, and halves of halves, in a transaction that
+// is rolled back, until it knows each message that is refused.
+func (c *Catalog) findUninsertable(ctx context.Context, to InboxTarget, messages []message.Message) (map[int]error, error) {
+	tx, err := c.pool.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Nothing of the search stays, whatever happens.
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	failed := map[int]error{}
+	var search func(from, until int) error
+	search = func(from, until int) error {
+		err := c.tryInsert(ctx, tx, to, messages[from:until])
+		switch {
+		case err == nil:
+			return nil
+		case !isDataError(err):
+			return err
+		case until-from == 1:
+			failed[from] = delivery.Reject(uninsertable(to.Inbox, err))
+			return nil
+		}
+		middle := (from + until) / 2
+		if err := search(from, middle); err != nil {
+			return err
+		}
+		return search(middle, until)
+	}
+	if err := search(0, len(messages)); err != nil {
+		return nil, err
+	}
+	return failed, nil
+}
+
+func (c *Catalog) tryInsert(ctx context.Context, tx pgx.Tx, to InboxTarget, messages []message.Message) error {
+	attempt, err := tx.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = c.insertInbox(ctx, attempt, to, messages)
+	if rolled := attempt.Rollback(ctx); rolled != nil {
+		return rolled
+	}
+	return err
+}
+
+// isDataError says that a value is the reason: the same statement would fail
+// each time. Classes 22 and 23 are about data, 54 about its size.
+func isDataError(err error) bool {
+	state := sqlState(err)
+	return len(state) == 5 && (state[:2] == "22" || state[:2] == "23" || state[:2] == "54")
+}
+
+// uninsertable says in words why a message can never be in an inbox.
+func uninsertable(inbox string, err error) error {
+	reason := "a value is refused"
+	switch sqlState(err) {
+	case "22P02":
+		reason = "the payload is not JSON"
+	case "22P05":
+		reason = `the payload holds \u0000, which jsonb cannot`
+	case "22021":
+		reason = "text is not valid UTF-8, or holds a zero byte"
+	case "22003":
+		reason = "a number in the payload is out of range"
+	case "54001":
+		reason = "the payload is nested too deeply"
+	case "54000":
+		reason = "the event id or a part of the payload is too long"
+	}
+	return &Error{Problem: fmt.Sprintf("inbox %q cannot take the message: %s", inbox, reason), Err: err}
+}

@@ -1,0 +1,89 @@
+package catalog
+
+import "embed"
+
+// queries holds every statement, for the test that prepares them all.
+//
+//go:embed queries/*.sql
+var queries embed.FS
+
+//go:embed queries/schema_check.sql
+var schemaCheckSQL string
+
+//go:embed queries/page_read.sql
+var pageReadSQL string
+
+//go:embed queries/drain_start.sql
+var drainStartSQL string
+
+//go:embed queries/drain_read.sql
+var drainReadSQL string
+
+//go:embed queries/position_load.sql
+var positionLoadSQL string
+
+//go:embed queries/position_save.sql
+var positionSaveSQL string
+
+//go:embed queries/position_prune.sql
+var positionPruneSQL string
+
+//go:embed queries/gate_lock.sql
+var gateLockSQL string
+
+//go:embed queries/gate_unlock.sql
+var gateUnlockSQL string
+
+//go:embed queries/listen_check.sql
+var listenCheckSQL string
+
+//go:embed queries/listen_outbox.sql
+var listenOutboxSQL string
+
+//go:embed queries/listen_relay.sql
+var listenRelaySQL string
+
+//go:embed queries/config_version.sql
+var configVersionSQL string
+
+//go:embed queries/relay_heartbeat.sql
+var relayHeartbeatSQL string
+
+//go:embed queries/relay_bury.sql
+var relayBurySQL string
+
+//go:embed queries/pipeline_claim.sql
+var pipelineClaimSQL string
+
+//go:embed queries/pipeline_owned.sql
+var pipelineOwnedSQL string
+
+//go:embed queries/pipeline_release.sql
+var pipelineReleaseSQL string
+
+//go:embed queries/relay_leave.sql
+var relayLeaveSQL string
+
+//go:embed queries/pipeline_report.sql
+var pipelineReportSQL string
+
+//go:embed queries/node_check.sql
+var nodeCheckSQL string
+
+//go:embed queries/inbox_insert.sql
+var inboxInsertSQL string
+
+//go:embed queries/dead_letter_add.sql
+var deadLetterAddSQL string
+
+//go:embed queries/dead_letter_due.sql
+var deadLetterDueSQL string
+
+//go:embed queries/dead_letter_remove.sql
+var deadLetterRemoveSQL string
+
+//go:embed queries/dead_letter_return.sql
+var deadLetterReturnSQL string
+
+//go:embed queries/dead_letter_held.sql
+var deadLetterHeldSQL string

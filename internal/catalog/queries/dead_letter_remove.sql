@@ -1,0 +1,15 @@
+-- Removes a dead letter that was delivered, while the relay owns its pipeline.
+--
+-- $1 pipeline, $2 relay, $3 fence, $4 id
+with owned as materialized (
+    select o.pipeline_id
+    from tide.pipeline_owner o
+    where o.pipeline_id = $1 and o.relay_id = $2 and o.fence = $3
+    for share
+),
+removed as (
+    delete from tide.dead_letter d
+    using owned o
+    where d.pipeline_id = o.pipeline_id and d.id = $4
+)
+select count(*) from owned

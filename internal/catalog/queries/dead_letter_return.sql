@@ -1,0 +1,17 @@
+-- Puts a dead letter back that failed again, with the new error, while the
+-- relay owns its pipeline.
+--
+-- $1 pipeline, $2 relay, $3 fence, $4 id, $5 error
+with owned as materialized (
+    select o.pipeline_id
+    from tide.pipeline_owner o
+    where o.pipeline_id = $1 and o.relay_id = $2 and o.fence = $3
+    for share
+),
+returned as (
+    update tide.dead_letter d
+    set error = $5::text, attempts = d.attempts + 1, failed_at = clock_timestamp(), retry_requested_at = null
+    from owned o
+    where d.pipeline_id = o.pipeline_id and d.id = $4
+)
+select count(*) from owned

@@ -1,0 +1,2 @@
+-- Wake-ups of readers; the payload is the outbox.
+listen tide_outbox

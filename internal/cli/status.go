@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/pg-tide/pg-tide/internal/listing"
+)
+
+// overview is all that status shows.
+type overview struct {
+	pipelines, outboxes, inboxes listing.Rows
+}
+
+func (p *program) statusCommand() *cobra.Command {
+	var watch time.Duration
+	var check bool
+	command := &cobra.Command{
+		Use:   "status",
+		Short: "Show what moves, what waits, and why",
+		Long: `Shows the pipelines, outboxes and inboxes of a database. For every pipeline that
+does not move, the reason is there in words.
+
+With --check the exit code is 3 when a pipeline that should run does not, or
+when dead letters wait. With --output json it is one object with the arrays
+pipelines, outboxes and inboxes.`,
+		Example: "  pg-tide status\n  pg-tide status --watch\n  pg-tide status --watch=500ms\n  pg-tide status --check --output json",
+		Args: func(_ *cobra.Command, args []string) error {
+			if watch > 0 && check {
+				return usagef("--watch and --check exclude each other")
+			}
+			return noArgs(args)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				if watch > 0 {
+					return p.watchStatus(ctx, conn, watch)
+				}
+				return p.status(ctx, conn, check)
+			})
+		},
+	}
+	command.Flags().DurationVarP(&watch, "watch", "w", 0, "show it again every `INTERVAL`")
+	command.Flags().Lookup("watch").NoOptDefVal = "2s"
+	command.Flags().BoolVar(&check, "check", false, "exit with 3 when something does not run as it should")
+	p.outputFlag(command)
+	return command
+}
+
+func readOverview(ctx context.Context, conn *pgx.Conn) (overview, error) {
+	var seen overview
+	var err error
+	if seen.pipelines, err = listing.Read(ctx, conn, query("status_pipelines")); err != nil {
+		return seen, err
+	}
+	if seen.outboxes, err = listing.Read(ctx, conn, query("outbox_list")); err != nil {
+		return seen, err
+	}
+	seen.inboxes, err = listing.Read(ctx, conn, query("inbox_list"))
+	return seen, err
+}
+
+func (p *program) status(ctx context.Context, conn *pgx.Conn, check bool) error {
+	seen, err := readOverview(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := p.showOverview(p.Out, seen); err != nil {
+		return err
+	}
+	if !check {
+		return nil
+	}
+	return seen.problems()
+}
+
+func (p *program) showOverview(w io.Writer, seen overview) error {
+	if p.settings.output == outputJSON {
+		return writeOverview(w, seen)
+	}
+	p.table("no pipeline is configured: tide.relay_set_outbox and tide.relay_set_inbox make one",
+		col("pipeline"), col("direction"), col("endpoint"), col("state"), titled("lag_events", "lag"), titled("lag_seconds", "seconds"),
+		titled("rate_per_second", "rate/s"), col("delivered"), titled("dead_letters", "dead"), col("reason")).Write(w, seen.pipelines)
+	if len(seen.outboxes.Values) > 0 {
+		fmt.Fprintln(w)
+		p.outboxTable().Write(w, seen.outboxes)
+	}
+	if len(seen.inboxes.Values) > 0 {
+		fmt.Fprintln(w)
+		p.inboxTable("").Write(w, seen.inboxes)
+	}
+	return nil
+}
+
+func (p *program) outboxTable() listing.Table {
+	return p.table("", col("outbox"), col("enabled"), col("retained"), titled("oldest_age_seconds", "oldest"), col("bytes"))
+}
+
+func (p *program) inboxTable(empty string) listing.Table {
+	return p.table(empty, col("inbox"), col("pending"), col("delayed"), col("processed"), col("dead"), titled("oldest_age_seconds", "oldest pending"))
+}
+
+func writeOverview(w io.Writer, seen overview) error {
+	object := map[string]json.RawMessage{}
+	for name, rows := range map[string]listing.Rows{"pipelines": seen.pipelines, "outboxes": seen.outboxes, "inboxes": seen.inboxes} {
+		array, err := rows.JSON()
+		if err != nil {
+			return err
+		}
+		object[name] = array
+	}
+	return listing.WriteJSON(w, object)
+}
+
+// problems says what does not run as it should.
+func (o overview) problems() error {
+	var found []string
+	for i := range o.pipelines.Values {
+		name, state := o.pipelines.Text(i, "pipeline"), o.pipelines.Text(i, "state")
+		switch state {
+		case "running", "starting", "paused":
+		default:
+			found = append(found, fmt.Sprintf("pipeline %q is %s", name, state))
+		}
+		if dead := o.pipelines.Text(i, "dead_letters"); dead != "" && dead != "0" {
+			found = append(found, fmt.Sprintf("pipeline %q has %s dead letters", name, dead))
+		}
+	}
+	for i := range o.inboxes.Values {
+		if dead := o.inboxes.Text(i, "dead"); dead != "" && dead != "0" {
+			found = append(found, fmt.Sprintf("inbox %q has %s dead messages", o.inboxes.Text(i, "inbox"), dead))
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return &problemsError{text: strings.Join(found, "; ")}
+}
+
+const clearScreen = "\x1b[H\x1b[2J"
+
+// watchStatus shows the status again and again until ctx ends, which is not
+// an error. With JSON it prints one object a round.
+func (p *program) watchStatus(ctx context.Context, conn *pgx.Conn, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		seen, err := readOverview(ctx, conn)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var page strings.Builder
+		if err := p.showOverview(&page, seen); err != nil {
+			return err
+		}
+		if p.OutIsTerminal && p.settings.output != outputJSON {
+			fmt.Fprint(p.Out, clearScreen)
+		}
+		fmt.Fprint(p.Out, page.String())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}

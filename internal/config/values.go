@@ -1,0 +1,66 @@
+package config
+
+import "encoding/json"
+
+// Values is a decoded configuration: aliases folded, references resolved,
+// defaults filled in. The getters return the zero value for a key that is
+// neither given nor defaulted; the kinds were checked while decoding.
+type Values struct {
+	values map[string]any
+	given  map[string]bool
+}
+
+// Has tells whether the user gave the key, under its name or an alias.
+func (v Values) Has(name string) bool { return v.given[name] }
+
+// String returns a string.
+func (v Values) String(name string) string {
+	s, _ := v.values[name].(string)
+	return s
+}
+
+// Int returns an integer.
+func (v Values) Int(name string) int64 {
+	switch n := v.values[name].(type) {
+	case json.Number:
+		i, _ := n.Int64()
+		return i
+	case int:
+		return int64(n)
+	case int64:
+		return n
+	}
+	return 0
+}
+
+// Float returns a number.
+func (v Values) Float(name string) float64 {
+	switch n := v.values[name].(type) {
+	case json.Number:
+		f, _ := n.Float64()
+		return f
+	case float64:
+		return n
+	case int:
+		return float64(n)
+	}
+	return 0
+}
+
+// Bool returns a boolean.
+func (v Values) Bool(name string) bool {
+	b, _ := v.values[name].(bool)
+	return b
+}
+
+// Object returns the values of a nested object; empty when it was not given.
+func (v Values) Object(name string) Values {
+	o, _ := v.values[name].(Values)
+	return o
+}
+
+// List returns the values of each object of an array.
+func (v Values) List(name string) []Values {
+	l, _ := v.values[name].([]Values)
+	return l
+}

@@ -1,0 +1,39 @@
+// Package inbox is the near end of a reverse pipeline: it makes messages
+// durable in an inbox. It refuses to acknowledge anything.
+package inbox
+
+import (
+	"context"
+
+	"github.com/pg-tide/pg-tide/internal/catalog"
+	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+)
+
+// Store is what an inbox needs of the catalog.
+type Store interface {
+	InsertInbox(ctx context.Context, to catalog.InboxTarget, messages []message.Message) (int, error)
+}
+
+// Inbox inserts into one inbox for one pipeline.
+type Inbox struct {
+	store  Store
+	target catalog.InboxTarget
+}
+
+// New makes the inbox of a pipeline that this relay has claimed.
+func New(store Store, spec pipeline.Spec) *Inbox {
+	return &Inbox{store: store, target: catalog.InboxTarget{
+		Owner:   catalog.Owner{PipelineID: spec.ID, Fence: spec.Fence},
+		InboxID: spec.EndpointID,
+		Inbox:   spec.Endpoint,
+	}}
+}
+
+// Insert makes messages durable in one transaction, in order, and returns how
+// many were new. It fails with *delivery.Partial, nothing inserted, naming
+// those that can never be inserted, and with the verdict superseded when
+// another relay owns the pipeline.
+func (i *Inbox) Insert(ctx context.Context, messages []message.Message) (int, error) {
+	return i.store.InsertInbox(ctx, i.target, messages)
+}

@@ -1,0 +1,178 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+)
+
+const (
+	connectTimeout = 5 * time.Second
+	requestTimeout = 5 * time.Second
+	// A dead peer is noticed after two pings.
+	pingInterval = 5 * time.Second
+	// The engine bounds what is outstanding; this only guards the client's memory.
+	maxPendingPublishes = 64 << 10
+)
+
+var errClosed = errors.New("the connection was closed by the relay")
+
+// connection is one session with the broker. The client neither reconnects
+// nor resends: what it had buffered could overtake what the engine sends
+// again, so the session ends with the connection.
+type connection struct {
+	nc     *natsgo.Conn
+	js     jetstream.JetStream
+	broker string
+
+	// ended is closed once cause is set: the session is over.
+	ended chan struct{}
+	once  sync.Once
+	cause error
+}
+
+// connect logs in. It returns a sentence with a verdict when that cannot be.
+func connect(ctx context.Context, a *address, name string) (*connection, error) {
+	c := &connection{broker: a.String(), ended: make(chan struct{})}
+	options, err := a.options()
+	if err != nil {
+		return nil, err
+	}
+	dial := &dialer{ctx: ctx}
+	options = append(options,
+		natsgo.Name(name),
+		natsgo.NoReconnect(),
+		natsgo.ReconnectBufSize(-1),
+		natsgo.Timeout(connectTimeout),
+		natsgo.PingInterval(pingInterval),
+		natsgo.MaxPingsOutstanding(2),
+		natsgo.SetCustomDialer(dial),
+		natsgo.ErrorHandler(c.onError),
+		natsgo.ClosedHandler(c.onClosed),
+	)
+	c.nc, err = natsgo.Connect(join(a.urls), options...)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, explainConnect(c.broker, err, dial.lastError())
+	}
+	c.js, err = jetstream.New(c.nc,
+		jetstream.WithPublishAsyncMaxPending(maxPendingPublishes),
+		jetstream.WithDefaultTimeout(requestTimeout))
+	if err != nil {
+		c.close()
+		return nil, fmt.Errorf("set up JetStream: %w", err)
+	}
+	return c, nil
+}
+
+// request bounds a question to the broker, and ends it when the session ends:
+// a question that is not permitted gets no answer, only an error on the side.
+func (c *connection) request(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout,
+		fmt.Errorf("the broker at %s did not answer within %s", c.broker, requestTimeout))
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-c.ended:
+			cancelCause(c.cause)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel()
+		cancelCause(nil)
+		<-done
+	}
+}
+
+// answer replaces the error of a request that was cut short by why it was.
+func (c *connection) answer(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-c.ended:
+		return c.cause
+	default:
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+	}
+	return err
+}
+
+func (c *connection) end(err error) {
+	c.once.Do(func() {
+		c.cause = err
+		close(c.ended)
+	})
+}
+
+func (c *connection) close() {
+	c.end(errClosed)
+	c.nc.Close()
+}
+
+func (c *connection) onError(_ *natsgo.Conn, sub *natsgo.Subscription, err error) {
+	switch {
+	case errors.Is(err, natsgo.ErrPermissionViolation):
+		c.end(misconfigured("the broker at %s does not permit it: %s; grant the relay's user what docs/sinks/nats.md and docs/sources/nats.md list", c.broker, permissionText(err)))
+	case errors.Is(err, natsgo.ErrSlowConsumer):
+		c.end(errors.New("messages came faster than they were taken and were dropped by the client; starting over"))
+	case sub == nil && errors.Is(err, natsgo.ErrAuthExpired):
+		c.end(misconfigured("the credentials for %s have expired; renew them", c.broker))
+	}
+}
+
+func (c *connection) onClosed(nc *natsgo.Conn) {
+	err := nc.LastError()
+	if err == nil {
+		err = errors.New("closed by the broker")
+	}
+	switch {
+	case errors.Is(err, natsgo.ErrAuthRevoked), errors.Is(err, natsgo.ErrAuthExpired), errors.Is(err, natsgo.ErrAuthorization):
+		c.end(explainConnect(c.broker, err, nil))
+	default:
+		c.end(delivery.RetryAfter(fmt.Errorf("lost the connection to the broker at %s: %w", c.broker, err), 0))
+	}
+}
+
+// dialer lets a session that is being closed stop waiting, and keeps the
+// reason that the client throws away.
+type dialer struct {
+	ctx context.Context // of Open alone: no dial happens later, for the client does not reconnect
+	mu  sync.Mutex
+	err error
+}
+
+// Dial connects to one address.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	direct := net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}
+	conn, err := direct.DialContext(d.ctx, network, address)
+	if err != nil {
+		d.mu.Lock()
+		d.err = err
+		d.mu.Unlock()
+	}
+	return conn, err
+}
+
+func (d *dialer) lastError() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}

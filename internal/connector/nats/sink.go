@@ -1,0 +1,270 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+// maxHeaderBytes is what JetStream stores of headers at most.
+const maxHeaderBytes = 64<<10 - 1
+
+// Deps is what the connector needs besides its configuration.
+type Deps struct {
+	// Pipeline is the pipeline's name.
+	Pipeline string
+	// DatabaseID names the database that the pipeline lives in.
+	DatabaseID string
+	// Outbox is the name of the outbox that a sink's events leave from; it
+	// stands in for {outbox} when the stream is sought. May be empty.
+	Outbox string
+	// Templates are all subject templates of a sink, where routing adds some;
+	// empty means the configuration's own subject_template.
+	Templates []string
+	Logger    *slog.Logger
+}
+
+func (d *Deps) logger() *slog.Logger {
+	if d.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return d.Logger
+}
+
+// Sink publishes envelopes to JetStream. It is used by one goroutine at a
+// time, but for receipts, which may wait in others.
+type Sink struct {
+	address  address
+	settings streamSettings
+	patterns []string
+	deps     Deps
+	log      *slog.Logger
+
+	mu      sync.Mutex
+	conn    *connection
+	streams []*jetstream.StreamInfo
+}
+
+// NewSink checks the configuration and connects to nothing.
+func NewSink(values Values, deps Deps) (*Sink, error) {
+	s := &Sink{deps: deps, log: deps.logger()}
+	var err error
+	if s.address, err = readAddress(values); err != nil {
+		return nil, err
+	}
+	if s.settings, err = readStreamSettings(values); err != nil {
+		return nil, err
+	}
+	templates := deps.Templates
+	if len(templates) == 0 {
+		templates = []string{values.String("subject_template")}
+	}
+	for _, template := range templates {
+		p := pattern(template, deps.Outbox)
+		if problem := checkPattern(p); problem != "" {
+			return nil, misconfigured("subject %q cannot be published to: %s", template, problem)
+		}
+		s.patterns = append(s.patterns, p)
+	}
+	return s, nil
+}
+
+// Open connects, and finds or creates the streams that take the subjects.
+func (s *Sink) Open(ctx context.Context) error {
+	if err := s.Close(ctx); err != nil {
+		return err
+	}
+	conn, err := connect(ctx, &s.address, "pg_tide sink "+s.deps.Pipeline)
+	if err != nil {
+		return err
+	}
+	streams, err := s.findStreams(ctx, conn)
+	if err != nil {
+		conn.close()
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conn, s.streams = conn, streams
+	return nil
+}
+
+// findStreams looks for one stream for each subject: routes may lead to
+// several. A stream named in the configuration takes them all.
+func (s *Sink) findStreams(ctx context.Context, conn *connection) ([]*jetstream.StreamInfo, error) {
+	groups := [][]string{s.patterns}
+	if s.settings.name == "" {
+		groups = groups[:0]
+		for _, p := range s.patterns {
+			groups = append(groups, []string{p})
+		}
+	}
+	var streams []*jetstream.StreamInfo
+	for _, group := range groups {
+		finder := &streamFinder{conn: conn, settings: s.settings, log: s.log}
+		info, err := finder.find(ctx, group)
+		if err != nil {
+			return nil, err
+		}
+		if err := fitsSink(info, group, s.log); err != nil {
+			return nil, err
+		}
+		if s.settings.duplicateWindow > info.Config.Duplicates {
+			s.log.Warn("stream of others has a shorter duplicate window than configured", "stream", info.Config.Name,
+				"duplicate_window", info.Config.Duplicates, "configured", s.settings.duplicateWindow)
+		}
+		streams = append(streams, info)
+	}
+	return streams, nil
+}
+
+// Send publishes the envelopes in order, without waiting for the broker.
+func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery.Receipt, error) {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn == nil {
+		return nil, errors.New("send to NATS before the sink was opened")
+	}
+	messages := make([]natsgo.Msg, len(envelopes))
+	failed := map[int]error{}
+	for i := range envelopes {
+		toMessage(&envelopes[i], &messages[i])
+		if err := s.check(conn, &messages[i]); err != nil {
+			failed[i] = err
+		}
+	}
+	if len(failed) > 0 {
+		return nil, &delivery.Partial{Failed: failed}
+	}
+	r := &receipt{conn: conn, acks: make([]jetstream.PubAckFuture, len(messages)), streams: s.streams}
+	for i := range messages {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		// No retry by the client: 250 ms later is behind later messages.
+		ack, err := conn.js.PublishMsgAsync(&messages[i], jetstream.WithRetryAttempts(0), jetstream.WithStallWait(requestTimeout))
+		if err != nil {
+			return nil, conn.publishFailed(messages[i].Subject, err)
+		}
+		r.acks[i] = ack
+	}
+	return r, nil
+}
+
+func (c *connection) publishFailed(subject string, err error) error {
+	select {
+	case <-c.ended:
+		return c.cause
+	default:
+	}
+	if errors.Is(err, jetstream.ErrTooManyStalledMsgs) {
+		return fmt.Errorf("the broker at %s acknowledges nothing; %d events wait for it", c.broker, maxPendingPublishes)
+	}
+	return fmt.Errorf("publish to subject %q: %w", subject, err)
+}
+
+func toMessage(e *message.Envelope, m *natsgo.Msg) {
+	m.Subject, m.Data = e.Destination, e.Body
+	m.Header = make(natsgo.Header, len(e.Headers)+1)
+	for _, h := range e.Headers {
+		m.Header[h.Name] = append(m.Header[h.Name], h.Value)
+	}
+	if e.EventID != "" {
+		m.Header[jetstream.MsgIDHeader] = []string{e.EventID}
+	}
+}
+
+// check refuses what the broker would never take, or what would do something
+// else than carry the event. It sees headers as they go on the wire.
+func (s *Sink) check(conn *connection, m *natsgo.Msg) error {
+	header := len("NATS/1.0\r\n\r\n")
+	for name, values := range m.Header {
+		for _, value := range values {
+			header += len(name) + len(": \r\n") + len(value)
+			if problem := headerProblem(name, value); problem != "" {
+				return delivery.Reject(fmt.Errorf("header %q %s", name, problem))
+			}
+		}
+	}
+	size := header + len(m.Data)
+	if problem := subjectProblem(m.Subject); problem != "" {
+		return delivery.Reject(fmt.Errorf("subject %q cannot be published to: %s", m.Subject, problem))
+	}
+	if limit := conn.nc.MaxPayload(); int64(size) > limit {
+		return delivery.Reject(fmt.Errorf("the event is too large: %d bytes with its headers, and the broker takes %d (max_payload)", size, limit))
+	}
+	if header > maxHeaderBytes {
+		return delivery.Reject(fmt.Errorf("the event's headers are too large: %d bytes, and JetStream takes %d", header, maxHeaderBytes))
+	}
+	if info := s.streamOf(m.Subject); info != nil && info.Config.MaxMsgSize > 0 && size > int(info.Config.MaxMsgSize) {
+		return delivery.Reject(fmt.Errorf("the event is too large: %d bytes with its headers, and stream %s takes %d (max_msg_size)", size, info.Config.Name, info.Config.MaxMsgSize))
+	}
+	return nil
+}
+
+// headerProblem keeps a publisher's header from commanding the broker:
+// Nats-Rollup, for one, would delete the stream's earlier messages.
+func headerProblem(name, value string) string {
+	if name == "" {
+		return "has no name"
+	}
+	for i := range len(name) {
+		if name[i] < 33 || name[i] > 126 || name[i] == ':' {
+			return "has a character in its name that NATS does not carry"
+		}
+	}
+	if name != jetstream.MsgIDHeader && len(name) >= 5 && strings.EqualFold(name[:5], "nats-") {
+		return "is reserved for the broker; give it another name"
+	}
+	if strings.ContainsAny(value, "\r\n") {
+		return "has a line break in its value, which NATS does not carry"
+	}
+	return ""
+}
+
+func subjectProblem(subject string) string {
+	if problem := checkPattern(subject); problem != "" {
+		return problem
+	}
+	for token := range strings.SplitSeq(subject, ".") {
+		if token == "*" || token == ">" {
+			return "it holds a wildcard"
+		}
+	}
+	return ""
+}
+
+// streamOf is the stream that takes the subject, as far as it is known.
+func (s *Sink) streamOf(subject string) *jetstream.StreamInfo {
+	if len(s.streams) == 1 {
+		return s.streams[0]
+	}
+	for _, info := range s.streams {
+		if coversAll(info.Config.Subjects, []string{subject}) {
+			return info
+		}
+	}
+	return nil
+}
+
+// Close drops the connection; it may be called twice, or before Open.
+func (s *Sink) Close(context.Context) error {
+	s.mu.Lock()
+	conn := s.conn
+	s.conn, s.streams = nil, nil
+	s.mu.Unlock()
+	if conn != nil {
+		conn.close()
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package telemetry
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+)
+
+// Pipeline is what is measured of one pipeline that this relay works.
+type Pipeline struct {
+	Name      string
+	Direction pipeline.Direction
+	State     pipeline.State
+	// Counted since this relay started the pipeline.
+	Delivered, Filtered, Failed int64
+	RatePerSecond               float64
+}
+
+// Sample is what is measured of a relay at one moment.
+type Sample struct {
+	Ready     bool
+	Pipelines []Pipeline
+}
+
+// metrics turns samples into metrics when somebody asks.
+type metrics struct {
+	sample func() Sample
+
+	build     *prometheus.Desc
+	ready     *prometheus.Desc
+	pipelines *prometheus.Desc
+	delivered *prometheus.Desc
+	filtered  *prometheus.Desc
+	failed    *prometheus.Desc
+	rate      *prometheus.Desc
+	state     *prometheus.Desc
+
+	version string
+}
+
+// NewMetrics registers every metric of a relay: those below and the usual ones
+// of Go and of the process. sample must answer from memory.
+func NewMetrics(registry *prometheus.Registry, version string, sample func() Sample) error {
+	perPipeline := []string{"pipeline", "direction"}
+	m := &metrics{
+		sample:  sample,
+		version: version,
+
+		build:     prometheus.NewDesc("tide_build_info", "Always 1; the version is in the label.", []string{"version"}, nil),
+		ready:     prometheus.NewDesc("tide_relay_ready", "1 when the relay reaches its database and may own pipelines, else 0.", nil, nil),
+		pipelines: prometheus.NewDesc("tide_relay_pipelines", "Pipelines that this relay owns.", nil, nil),
+		delivered: prometheus.NewDesc("tide_events_delivered_total", "Events durably delivered: acknowledged by the sink, or committed in the inbox.", perPipeline, nil),
+		filtered:  prometheus.NewDesc("tide_events_filtered_total", "Events that the pipeline's filter left out.", perPipeline, nil),
+		failed:    prometheus.NewDesc("tide_events_failed_total", "Events that were refused: dead letters, and events that block their pipeline.", perPipeline, nil),
+		rate:      prometheus.NewDesc("tide_pipeline_events_per_second", "Recent rate of delivered events.", perPipeline, nil),
+		state:     prometheus.NewDesc("tide_pipeline_state", "1 for the state that the pipeline is in, 0 for the others.", []string{"pipeline", "direction", "state"}, nil),
+	}
+	for _, collector := range []prometheus.Collector{
+		m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := registry.Register(collector); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Handler answers /metrics from a registry.
+func Handler(registry *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(to chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{m.build, m.ready, m.pipelines, m.delivered, m.filtered, m.failed, m.rate, m.state} {
+		to <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(to chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	counter := func(desc *prometheus.Desc, value int64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+	}
+	sample := m.sample()
+	gauge(m.build, 1, m.version)
+	gauge(m.ready, number(sample.Ready))
+	gauge(m.pipelines, float64(len(sample.Pipelines)))
+	for _, p := range sample.Pipelines {
+		labels := []string{p.Name, string(p.Direction)}
+		counter(m.delivered, p.Delivered, labels...)
+		counter(m.filtered, p.Filtered, labels...)
+		counter(m.failed, p.Failed, labels...)
+		gauge(m.rate, p.RatePerSecond, labels...)
+		for _, state := range states() {
+			gauge(m.state, number(state == p.State), p.Name, string(p.Direction), string(state))
+		}
+	}
+}
+
+func states() []pipeline.State {
+	return []pipeline.State{pipeline.StateStarting, pipeline.StateRunning, pipeline.StateWaiting,
+		pipeline.StateBlocked, pipeline.StateMisconfigured, pipeline.StateStopped}
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}

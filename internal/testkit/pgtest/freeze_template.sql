@@ -1,0 +1,1 @@
+alter database %s with is_template true allow_connections false

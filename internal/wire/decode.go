@@ -1,0 +1,140 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+// decode reads an envelope in whichever format it is. Whether the payload is
+// JSON that PostgreSQL takes is for the inbox to find out, which has to parse
+// it anyway. It fails with the verdict reject.
+func (s Spelling) decode(e *message.Envelope) (message.Message, error) {
+	m, err := s.decodeAny(e)
+	if err != nil {
+		return message.Message{}, delivery.Reject(fmt.Errorf("message %s on %s: %w", e.Coordinates, e.Destination, err))
+	}
+	return m, nil
+}
+
+func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
+	contentType := s.lookUp(e, s.ContentType)
+	if strings.HasPrefix(strings.ToLower(contentType), structuredType) {
+		return s.decodeStructured(e)
+	}
+	if !isJSON(contentType) {
+		return message.Message{}, fmt.Errorf("its content type is %q; pg_tide takes JSON", contentType)
+	}
+	if len(e.Body) == 0 {
+		return message.Message{}, errors.New("its body is empty; pg_tide takes JSON")
+	}
+	headers, err := s.publishedHeaders(e.Headers)
+	if err != nil {
+		return message.Message{}, err
+	}
+	m := message.Message{Time: e.Time, Payload: e.Body, Headers: headers, Destination: e.Destination}
+	if s.lookUp(e, s.Prefix+attributeSpecVersion) != "" {
+		s.readAttributes(e, &m)
+	}
+	return m, complete(&m, e)
+}
+
+// lookUp finds a header whatever its case: clients differ in how they write them.
+func (s Spelling) lookUp(e *message.Envelope, name string) string {
+	if value := e.Header(name); value != "" {
+		return value
+	}
+	for i := range e.Headers {
+		if strings.EqualFold(e.Headers[i].Name, name) {
+			return e.Headers[i].Value
+		}
+	}
+	return ""
+}
+
+func (s Spelling) readAttributes(e *message.Envelope, m *message.Message) {
+	for i := range e.Headers {
+		name := e.Headers[i].Name
+		if len(name) <= len(s.Prefix) || !strings.EqualFold(name[:len(s.Prefix)], s.Prefix) {
+			continue
+		}
+		value := unescapeValue(e.Headers[i].Value)
+		switch strings.ToLower(name[len(s.Prefix):]) {
+		case attributeID:
+			m.EventID = value
+		case attributeSource:
+			m.Source = value
+			m.Outbox = outboxOf(value)
+		case attributeType:
+			m.EventType = value
+		case attributeTime:
+			if t, err := time.Parse(time.RFC3339Nano, value); err == nil {
+				m.Time = t
+			}
+		case attributeSubject:
+			m.Key = value
+		case attributeStream:
+			m.Stream = value
+		case attributeOp:
+			m.Op = value
+		}
+	}
+}
+
+// complete fills in what a stranger did not say. CloudEvents promises an id
+// that is unique within its source only, so a stranger's is joined to it.
+func complete(m *message.Message, e *message.Envelope) error {
+	switch {
+	case m.EventID != "" && m.Outbox == "":
+		m.EventID = m.Source + "#" + m.EventID
+	case m.EventID == "" && e.EventID != "":
+		m.EventID = e.EventID
+	case m.EventID == "":
+		m.EventID = e.Coordinates
+	}
+	if m.EventID == "" {
+		return errors.New("it has neither a message id nor coordinates to be known by")
+	}
+	if len(m.EventID) > maxEventID {
+		return fmt.Errorf("its event id has %d bytes; the most is %d", len(m.EventID), maxEventID)
+	}
+	if m.Source == "" {
+		stem, _, _ := strings.Cut(e.Coordinates, "#")
+		m.Source = stem
+		if cut := strings.LastIndexByte(stem, ':'); cut > 0 {
+			m.Source = stem[:cut]
+		}
+	}
+	if m.Stream == "" {
+		m.Stream = m.Outbox
+	}
+	if m.Stream == "" {
+		m.Stream = e.Destination
+	}
+	if m.Op == "" {
+		m.Op = defaultOp
+	}
+	if m.EventType == "" {
+		m.EventType = eventType(m)
+	}
+	return nil
+}
+
+// eventType is the header event_type, else payload.event_type, else stream
+// and op joined by a dot.
+func eventType(m *message.Message) string {
+	var named struct {
+		EventType string `json:"event_type"`
+	}
+	for _, text := range [][]byte{m.Headers, m.Payload} {
+		if len(text) > 0 && json.Unmarshal(text, &named) == nil && named.EventType != "" {
+			return named.EventType
+		}
+	}
+	return m.Stream + "." + m.Op
+}

@@ -1,0 +1,94 @@
+package wire
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Spelling is how a transport's CloudEvents binding writes attribute names.
+type Spelling struct {
+	// Prefix stands before each attribute: "ce-" for NATS and HTTP, "ce_" for Kafka.
+	Prefix string
+	// ContentType is the header that carries the content type.
+	ContentType string
+	// Reserved are prefixes, in lower case, of headers that belong to the
+	// transport: a publisher's header of such a name does not become one.
+	Reserved []string
+}
+
+// NATS is the spelling of the CloudEvents binding for NATS.
+func NATS() Spelling {
+	return Spelling{Prefix: "ce-", ContentType: "content-type", Reserved: []string{"nats-"}}
+}
+
+// The CloudEvents attributes in use. Those that start with tide are ours, as
+// the specification allows extensions to be.
+const (
+	attributeSpecVersion = "specversion"
+	attributeID          = "id"
+	attributeSource      = "source"
+	attributeType        = "type"
+	attributeTime        = "time"
+	attributeSubject     = "subject"
+	attributeContentType = "datacontenttype"
+	attributeStream      = "tidestream"
+	attributeOp          = "tideop"
+	attributeHeaders     = "tideheaders"
+
+	specVersion = "1.0"
+	defaultOp   = "insert"
+	jsonType    = "application/json"
+	// structuredType is the content type of an event in structured mode.
+	structuredType = "application/cloudevents+json"
+	// headersHeader carries those of the publisher's headers that cannot be
+	// headers of the transport as they are.
+	headersHeader = "tide-headers"
+
+	// maxEventID bounds the event id, in bytes: the inbox indexes it.
+	maxEventID = 512
+)
+
+// ourSource matches the source of an event that left a tide outbox.
+var ourSource = regexp.MustCompile(`^/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/(.+)$`)
+
+// outboxOf returns the outbox that a source of ours names, or "".
+func outboxOf(source string) string {
+	if found := ourSource.FindStringSubmatch(source); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
+// isJSON tells whether a content type is JSON, with or without parameters.
+func isJSON(contentType string) bool {
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
+	return mediaType == "" || mediaType == jsonType || strings.HasSuffix(mediaType, "+json")
+}
+
+// isToken tells whether name can be a header's name in every transport.
+func isToken(name string) bool {
+	if name == "" {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// isVisible tells whether value can be a header's value as it is.
+func isVisible(value string) bool {
+	if value == "" || value[0] == ' ' || value[len(value)-1] == ' ' {
+		return false
+	}
+	for i := range len(value) {
+		if value[i] < ' ' || value[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

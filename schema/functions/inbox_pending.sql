@@ -1,0 +1,40 @@
+-- Messages that wait to be processed, oldest first. Takes no row lock.
+--
+-- Written so that it is put into the caller's query: with LIMIT the scan of
+-- the partition's index of pending messages stops early. For that it must not
+-- have a SET clause; its names are bound when it is created, so no search_path
+-- can lead it astray. It runs with the caller's rights.
+--
+-- The condition that names no column is tested once, before anything is
+-- scanned: it raises the error for an inbox that does not exist. The number is
+-- asked for in a subquery so that it is not asked for with each row.
+create or replace function tide.inbox_pending(inbox text)
+returns table (
+    id          bigint,
+    event_id    text,
+    source      text,
+    stream      text,
+    key         text,
+    op          text,
+    event_type  text,
+    payload     jsonb,
+    headers     jsonb,
+    received_at timestamptz,
+    attempts    integer
+)
+language sql
+stable
+begin atomic
+    select m.id, m.event_id, m.source, m.stream, m.key, m.op, m.event_type,
+           m.payload, m.headers, m.received_at, m.attempts
+    from tide.inbox_message m
+    where tide.inbox_id(inbox_pending.inbox) is not null
+        and m.inbox_id = (select tide.inbox_id(inbox_pending.inbox))
+        and m.processed_at is null
+        and m.dead_at is null
+        and (m.next_attempt_at is null or m.next_attempt_at <= now())
+    order by m.id;
+end;
+comment on function tide.inbox_pending(text) is
+'Messages that wait to be processed, oldest first; takes no lock.
+Example: select id, payload from tide.inbox_pending(''payment_triggers'') limit 10;';
