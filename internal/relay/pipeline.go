@@ -1,0 +1,146 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/retry"
+	"github.com/pg-tide/pg-tide/internal/run"
+)
+
+// runner works one pipeline: session after session, with the pauses between
+// them. All retry policy of the relay is in this file.
+type runner struct {
+	spec    pipeline.Spec
+	builder Builder
+	options *Options
+	health  *health
+	letters chan struct{}
+	// panicked keeps a stack from being logged more than once.
+	panicked bool
+}
+
+func newRunner(spec pipeline.Spec, builder Builder, options *Options, dirty func()) *runner {
+	return &runner{
+		spec:    spec,
+		builder: builder,
+		options: options,
+		health:  newHealth(spec, options.Clock, options.Logger, dirty),
+		letters: make(chan struct{}, 1),
+	}
+}
+
+// poke makes the pipeline look for dead letters to retry.
+func (r *runner) poke() {
+	select {
+	case r.letters <- struct{}{}:
+	default:
+	}
+}
+
+// run works until intake is done or the pipeline is another relay's. Whatever
+// else fails, it tries again.
+func (r *runner) run(intake, work context.Context) error {
+	defer r.health.become(pipeline.StateStopped, "")
+	var (
+		plan  *Plan
+		known *memory
+	)
+	for intake.Err() == nil {
+		err := run.Protect(func() error {
+			if plan == nil {
+				built, err := r.builder.Build(work, r.spec)
+				if err != nil {
+					return err
+				}
+				plan = &built
+				if known == nil {
+					known = newMemory(built.Limits, r.options.Clock)
+				}
+			}
+			return r.session(intake, work, plan, known)
+		})
+		if intake.Err() != nil {
+			return nil
+		}
+		if isSuperseded(err) {
+			return err
+		}
+		if err == nil {
+			err = errors.New("the session ended for no reason")
+		}
+		pause := r.failed(err, known)
+		if verdict, _ := delivery.VerdictOf(err); verdict == delivery.VerdictMisconfigured {
+			plan = nil // a secret may have been mended meanwhile: build it again
+		}
+		if retry.Sleep(intake, r.options.Clock, pause) != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (r *runner) session(intake, work context.Context, plan *Plan, known *memory) error {
+	s := session{
+		plan:    *plan,
+		limits:  limitsOf(plan.Limits, r.options),
+		options: r.options,
+		memory:  known,
+		health:  r.health,
+		holds:   &holds{},
+		letters: r.letters,
+	}
+	if r.spec.Direction == pipeline.Reverse {
+		return newReverse(s).run(intake, work)
+	}
+	return newForward(s).run(intake, work)
+}
+
+// failed reports what ended a session and returns how long to wait.
+func (r *runner) failed(err error, known *memory) time.Duration {
+	var (
+		block   *blockedError
+		refused *refusedError
+		panics  *run.PanicError
+	)
+	failures, since := r.health.failed(err)
+	verdict, after := delivery.VerdictOf(err)
+	switch {
+	case errors.As(err, &panics):
+		if !r.panicked {
+			r.panicked = true
+			r.health.logger.Error("pipeline panicked", "error", panics, "stack", string(panics.Stack))
+		}
+		r.health.become(pipeline.StateWaiting, fmt.Sprintf("an internal error of pg-tide, please report it: %v", panics))
+		return r.options.Waiting.After(failures)
+	case errors.As(err, &block):
+		r.health.become(pipeline.StateBlocked, fmt.Sprintf("%v; it is tried again, and everything waits behind it (on_error is \"block\")", block))
+		return r.options.Mending.After(failures)
+	case errors.As(err, &refused):
+		r.health.become(pipeline.StateWaiting, fmt.Sprintf("an event was refused and is tried again: %v", refused))
+		return r.options.Refusal.After(failures)
+	case verdict == delivery.VerdictMisconfigured:
+		r.health.become(pipeline.StateMisconfigured, err.Error())
+		return max(after, r.options.Mending.After(failures))
+	}
+	reason := fmt.Sprintf("waiting for %s since %s: %v", sideOf(err), clockTime(since), err)
+	pause := max(after, r.options.Waiting.After(failures))
+	if open := r.open(err, known); open > 0 {
+		reason = fmt.Sprintf("circuit open for %s after failures in a row since %s: %v", open, clockTime(since), err)
+		pause = max(pause, open)
+	}
+	r.health.become(pipeline.StateWaiting, reason)
+	return pause
+}
+
+// open counts a failure of the far end and returns how long its circuit is open.
+func (r *runner) open(err error, known *memory) time.Duration {
+	if known == nil || sideOf(err) != farEnd {
+		return 0
+	}
+	return known.breaker.Failure()
+}

@@ -1,0 +1,347 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/retry"
+	"github.com/pg-tide/pg-tide/internal/run"
+)
+
+// errLeaseLost is why work is dropped when no heartbeat succeeds for too long.
+var errLeaseLost = errors.New("no heartbeat reached the database in time: other relays may own the pipelines now")
+
+// Supervisor keeps the pipelines that this relay owns running, each on its
+// own: what happens to one touches no other.
+type Supervisor struct {
+	registry Registry
+	builder  Builder
+	options  Options
+	dirty    chan struct{}
+
+	mu    sync.Mutex
+	fleet map[int64]*member
+	alive bool
+	last  error // of the heartbeat
+
+	// aside waits for the small tasks that follow a pipeline's end.
+	aside sync.WaitGroup
+}
+
+// member is one pipeline of the fleet.
+type member struct {
+	spec   pipeline.Spec
+	runner *runner
+	task   *run.Task
+	// stopping is set once the task was asked to stop.
+	stopping bool
+	// next is what to start in its place; nil to release the pipeline.
+	next *pipeline.Spec
+}
+
+// NewSupervisor returns a supervisor that is not running yet.
+func NewSupervisor(registry Registry, builder Builder, options Options) *Supervisor {
+	return &Supervisor{
+		registry: registry,
+		builder:  builder,
+		options:  options.withDefaults(),
+		dirty:    make(chan struct{}, 1),
+		fleet:    map[int64]*member{},
+	}
+}
+
+// beat is the outcome of one heartbeat.
+type beat struct {
+	specs []pipeline.Spec
+	begun time.Time
+	err   error
+}
+
+// Run works until ctx is done; then it finishes what is in flight, within the
+// drain timeout, gives up its pipelines and returns. It runs once.
+func (s *Supervisor) Run(ctx context.Context) error {
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	beats, ended := make(chan beat), make(chan *member)
+	trigger := make(chan struct{}, 1)
+	pulse := run.Start(work, func(intake, _ context.Context) error {
+		s.pulse(intake, trigger, beats)
+		return nil
+	})
+	reports := run.Start(work, func(intake, work context.Context) error {
+		s.reportChanges(intake, work)
+		return nil
+	})
+	s.oversee(ctx, work, trigger, beats, ended)
+
+	pulse.Drain()
+	s.drain(ended)
+	s.aside.Wait()
+	_ = pulse.Wait()
+	reports.Drain()
+	_ = reports.Wait()
+	s.leave(work)
+	return nil
+}
+
+// oversee starts and stops pipelines until ctx is done.
+func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, beats <-chan beat, ended chan *member) {
+	renewed := s.options.Clock.Now()
+	for {
+		lease := s.options.Clock.NewTimer(s.options.LeaseTime*7/8 - s.options.Clock.Now().Sub(renewed))
+		select {
+		case <-ctx.Done():
+			lease.Stop()
+			return
+		case <-s.registry.Changed():
+			signal(trigger)
+			s.pokeAll()
+		case b := <-beats:
+			s.noteBeat(b)
+			if b.err == nil {
+				renewed = b.begun
+				s.adopt(work, b.specs, ended)
+			}
+		case m := <-ended:
+			s.replace(work, m, ended, trigger)
+		case <-lease.C():
+			renewed = s.options.Clock.Now()
+			s.drop()
+		}
+		lease.Stop()
+	}
+}
+
+// pulse sends heartbeats, on time and when triggered, one at a time.
+func (s *Supervisor) pulse(ctx context.Context, trigger <-chan struct{}, beats chan<- beat) {
+	for {
+		b := beat{begun: s.options.Clock.Now()}
+		b.err = call(ctx, s.options.LeaseTime/2, database, "heartbeat", func(ctx context.Context) (err error) {
+			return run.Protect(func() (err error) {
+				b.specs, err = s.registry.Heartbeat(ctx)
+				return err
+			})
+		})
+		select {
+		case beats <- b:
+		case <-ctx.Done():
+			return
+		}
+		timer := s.options.Clock.NewTimer(s.options.HeartbeatEvery)
+		select {
+		case <-timer.C():
+		case <-trigger:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if b.err != nil {
+			// triggers may come without end while the database is away
+			_ = retry.Sleep(ctx, s.options.Clock, s.options.HeartbeatEvery/10)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func (s *Supervisor) noteBeat(b beat) {
+	s.mu.Lock()
+	was := s.last
+	s.last = b.err
+	s.alive = s.alive || b.err == nil
+	s.mu.Unlock()
+	switch {
+	case b.err != nil && (was == nil || was.Error() != b.err.Error()):
+		s.options.Logger.Warn("heartbeat failed", "error", b.err)
+	case b.err == nil && was != nil:
+		s.options.Logger.Info("heartbeat works again")
+	}
+	signal(s.dirty)
+}
+
+// adopt makes the fleet what specs say.
+func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, ended chan *member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	owned := map[int64]bool{}
+	for _, spec := range specs {
+		owned[spec.ID] = true
+		m, runs := s.fleet[spec.ID]
+		switch {
+		case !runs:
+			s.launch(work, spec, ended)
+		case m.stopping:
+			m.next = &spec
+		case m.spec.Fence != spec.Fence:
+			m.next = &spec
+			s.stop(work, m)
+			m.task.Cancel(run.ErrStopped) // the old ownership is over: nothing of it may go on
+		case m.spec.Version != spec.Version:
+			m.next = &spec
+			s.stop(work, m)
+		}
+	}
+	for id, m := range s.fleet {
+		if !owned[id] {
+			m.next = nil
+			s.stop(work, m)
+		}
+	}
+}
+
+// launch starts a pipeline. The lock is held.
+func (s *Supervisor) launch(work context.Context, spec pipeline.Spec, ended chan *member) {
+	m := &member{spec: spec, runner: newRunner(spec, s.builder, &s.options, func() { signal(s.dirty) })}
+	s.fleet[spec.ID] = m
+	m.task = run.Start(work, m.runner.run)
+	s.beside(work, func(context.Context) {
+		<-m.task.Done()
+		ended <- m
+	})
+}
+
+// stop asks a pipeline to stop and cuts it off after the grace. The lock is held.
+func (s *Supervisor) stop(work context.Context, m *member) {
+	if m.stopping {
+		return
+	}
+	m.stopping = true
+	m.task.Drain()
+	s.beside(work, func(context.Context) {
+		timer := s.options.Clock.NewTimer(s.options.StopGrace)
+		defer timer.Stop()
+		select {
+		case <-m.task.Done():
+		case <-timer.C():
+			m.task.Cancel(run.ErrStopped)
+		}
+	})
+}
+
+// replace follows the end of a pipeline: its next configuration starts, or its
+// ownership is given up.
+func (s *Supervisor) replace(work context.Context, m *member, ended chan *member, trigger chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.fleet, m.spec.ID)
+	if m.next != nil {
+		s.launch(work, *m.next, ended)
+		return
+	}
+	// A pipeline that ended by itself is superseded; the release then finds
+	// another owner and changes nothing.
+	spec, registry, limit := m.spec, s.registry, s.options.CloseTimeout
+	s.beside(work, func(work context.Context) {
+		_ = call(work, limit, database, "release", func(ctx context.Context) error {
+			return registry.Release(ctx, spec.ID, spec.Fence)
+		}) // if it fails the next heartbeat shows the pipeline again
+		signal(trigger)
+	})
+}
+
+// beside runs f in a goroutine that Run waits for.
+func (s *Supervisor) beside(work context.Context, f func(ctx context.Context)) {
+	s.aside.Add(1)
+	run.Start(work, func(_, work context.Context) error {
+		defer s.aside.Done()
+		f(work)
+		return nil
+	})
+}
+
+// drop ends all work at once, since others may have taken the pipelines over.
+func (s *Supervisor) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.fleet) > 0 && s.alive {
+		s.options.Logger.Error("pipelines dropped", "error", errLeaseLost)
+	}
+	s.alive = false
+	for _, m := range s.fleet {
+		m.stopping, m.next = true, nil
+		m.task.Cancel(errLeaseLost)
+	}
+}
+
+// drain stops all pipelines softly, and hard when the time is up.
+func (s *Supervisor) drain(ended <-chan *member) {
+	s.mu.Lock()
+	left := len(s.fleet)
+	for _, m := range s.fleet {
+		m.task.Drain()
+	}
+	s.mu.Unlock()
+	timer := s.options.Clock.NewTimer(s.options.DrainTimeout)
+	defer timer.Stop()
+	for left > 0 {
+		select {
+		case <-ended:
+			left--
+		case <-timer.C():
+			s.mu.Lock()
+			for _, m := range s.fleet {
+				m.task.Cancel(run.ErrStopped)
+			}
+			s.mu.Unlock()
+		}
+	}
+}
+
+// leave gives up everything, so that others take over at once.
+func (s *Supervisor) leave(work context.Context) {
+	err := call(work, s.options.CloseTimeout, database, "leave", s.registry.Leave)
+	if err != nil {
+		s.options.Logger.Warn("leave failed; other relays take over when the lease ends", "error", err)
+	}
+}
+
+func (s *Supervisor) pokeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.fleet {
+		m.runner.poke()
+	}
+}
+
+// Snapshot returns what the relay knows of its pipelines, by name, from memory.
+func (s *Supervisor) Snapshot() []Status {
+	s.mu.Lock()
+	runners := make([]*runner, 0, len(s.fleet))
+	for _, m := range s.fleet {
+		runners = append(runners, m.runner)
+	}
+	s.mu.Unlock()
+	all := make([]Status, 0, len(runners))
+	for _, r := range runners {
+		all = append(all, r.health.status())
+	}
+	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Ready says whether the relay may own pipelines: its last heartbeat
+// succeeded, or one did within the lease. Otherwise it returns why not.
+func (s *Supervisor) Ready() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.alive {
+		return true, nil
+	}
+	if s.last != nil {
+		return false, s.last
+	}
+	return false, errors.New("no heartbeat yet")
+}
+
+// signal wakes whoever waits on c, now or later, and never blocks.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
