@@ -66,7 +66,7 @@ func fill(t testing.TB, conn *pgx.Conn) {
 	exec(t, conn, `select tide.relay_set_inbox('orders-for-payments', 'payment_triggers', '{"source_type": "nats", "url": "nats://nats:4222", "subject": "a.>"}')`)
 	receive(t, conn, "payment_triggers", 20)
 	exec(t, conn, `select tide.inbox_mark_processed('payment_triggers', (select min(id) from tide."payment_triggers_inbox"))`)
-	exec(t, conn, `select tide.inbox_mark_failed('payment_triggers', 'e2', 'declined')`)
+	exec(t, conn, `select tide.inbox_mark_failed('payment_triggers', 'e2', 'declined', '1 hour')`)
 	exec(t, conn, `insert into tide.pipeline_position (pipeline_id, seq, snapshot, last_id, bound, incarnation)
 		select id, 1, '10:10:', 5, '11', 1 from tide.pipeline where name = 'orders-to-nats'`)
 	exec(t, conn, `insert into tide.dead_letter (pipeline_id, identity, error, body)
@@ -78,6 +78,6 @@ func receive(t testing.TB, conn *pgx.Conn, inbox string, n int) {
 	t.Helper()
 	exec(t, conn, `insert into tide.`+pgx.Identifier{inbox + "_inbox"}.Sanitize()+`
 		(inbox_id, event_id, source, stream, key, op, event_type, payload)
-		select tide.inbox_id($1), 'e' || n, '/x/orders', 'orders', 'k' || n, 'insert', 'orders.insert', jsonb_build_object('n', n)
+		select (select tide.inbox_id($1)), 'e' || n, '/x/orders', 'orders', 'k' || n, 'insert', 'orders.insert', jsonb_build_object('n', n)
 		from generate_series(1, $2::int) n on conflict (inbox_id, event_id) do nothing`, inbox, n)
 }

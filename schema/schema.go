@@ -12,7 +12,7 @@ import (
 )
 
 // Current is the version of the schema that this package holds.
-const Current = "1.0"
+const Current = "1.1"
 
 //go:embed tables/*.sql functions/*.sql views/*.sql access/*.sql extension/*.sql extension/pg_tide.control
 var files embed.FS

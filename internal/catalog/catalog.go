@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pg-tide/pg-tide/schema"
 )
 
 // Options say which database to work in, and who works there.
@@ -157,7 +159,23 @@ func (c *Catalog) check(ctx context.Context) error {
 		return &Error{Problem: fmt.Sprintf("role %q may not use the schema tide in %s", c.where.user, c.where),
 			Hint: fmt.Sprintf("as an administrator: grant tide_relay to %s", pgx.Identifier{c.where.user}.Sanitize())}
 	}
-	return nil
+	return c.checkVersion(ctx)
+}
+
+// checkVersion makes sure that the schema is the one this program was built for.
+func (c *Catalog) checkVersion(ctx context.Context) error {
+	conn, err := c.pool.Acquire(ctx)
+	if err != nil {
+		return c.explain("connect", err)
+	}
+	defer conn.Release()
+	err = schema.Verify(ctx, conn.Conn())
+	var version *schema.VersionError
+	if as(err, &version) {
+		return &Error{Problem: fmt.Sprintf("the schema tide in %s has version %s and this pg-tide works with %s",
+			c.where, version.Found, version.Expected), Hint: version.Remedy, Err: err}
+	}
+	return c.explain("check the schema's version", err)
 }
 
 // exec runs one statement that returns nothing and says how many rows it touched.

@@ -45,13 +45,28 @@ const (
 const microsecondsTo2000 = 946684800 * 1000000
 
 func newDecoder(r PageRequest) *decoder {
-	return &decoder{request: r, rows: make([]row, 0, min(r.Limit, 64))}
+	return &decoder{request: r}
+}
+
+// begin makes room for a page like the one before; an empty page needs none.
+func (d *decoder) begin() {
+	expect := d.request.Expect
+	d.rows = make([]row, 0, min(max(expect.Events, 16), d.request.Limit))
+	d.text = make([]byte, 0, expect.TextBytes+expect.TextBytes/8)
+	d.json = make([]byte, 0, expect.JSONBytes+expect.JSONBytes/8)
+}
+
+func (d *decoder) size() Size {
+	return Size{Events: len(d.rows), TextBytes: len(d.text), JSONBytes: len(d.json)}
 }
 
 func (d *decoder) add(values [][]byte) error {
 	if len(values) < eventColumns || len(values[columnID]) != 8 || len(values[columnEventID]) != 16 ||
 		len(values[columnPublishedAt]) != 8 {
 		return fmt.Errorf("an event of the outbox is not in the binary form expected")
+	}
+	if d.rows == nil {
+		d.begin()
 	}
 	r := row{
 		id:        int64(binary.BigEndian.Uint64(values[columnID])),

@@ -25,6 +25,7 @@ type Gate struct {
 	// can be prepared: one that has notified could not be.
 	notified bool
 	outboxes map[string]*outboxGate
+	drawn    drawn
 }
 
 // outboxGate is shared by the relay's sleepers on one outbox.
@@ -93,6 +94,8 @@ type Nap struct {
 	wake  chan struct{}
 	armed bool
 	epoch int
+	// drawn is the last id that the nap knows to be drawn, where it polls.
+	drawn int64
 }
 
 // Nap begins a nap on an outbox.
@@ -125,7 +128,10 @@ func (n *Nap) Wait(ctx context.Context) error {
 	if n.armed {
 		return ctx.Err()
 	}
-	if time.Since(n.since) > longAfter {
+	switch {
+	case n.state == lockUnavailable:
+		return n.poll(ctx)
+	case time.Since(n.since) > longAfter:
 		return n.rest(ctx, longPause)
 	}
 	return n.rest(ctx, briefPause)

@@ -31,6 +31,13 @@ type PageRequest struct {
 	Bytes int64
 	// Outbox and Source are copied into the messages.
 	Outbox, Source string
+	// Expect is the size of the page before: buffers are made that large.
+	Expect Size
+}
+
+// Size is how much a page holds.
+type Size struct {
+	Events, TextBytes, JSONBytes int
 }
 
 // Page is what a statement found.
@@ -43,6 +50,8 @@ type Page struct {
 	Bound uint64
 	// Overflow says that more late events exist than fit a page; Messages is empty.
 	Overflow bool
+	// Size is that of Messages.
+	Size Size
 	// Parts are the outbox's by that snapshot. When they differ from the
 	// request's, Messages is empty: ask again with these.
 	Parts string
@@ -88,8 +97,13 @@ func (c *Catalog) StartDrain(ctx context.Context, r PageRequest, snapshot string
 		fixed = &snapshot
 	}
 	var xids []uint64
-	err := c.pool.QueryRow(ctx, pageQuery(drainStartSQL, r.Parts),
-		r.LateXIDs, r.FloorID, r.LastID, r.XMax, r.Bound, otherHistory, fixed).Scan(&snapshot, &xids)
+	batch := &pgx.Batch{}
+	batch.Queue(pageSettingsSQL)
+	batch.Queue(pageQuery(drainStartSQL, r.Parts),
+		r.LateXIDs, r.FloorID, r.LastID, r.XMax, r.Bound, otherHistory, fixed).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&snapshot, &xids)
+	})
+	err := c.pool.SendBatch(ctx, batch).Close()
 	if err != nil {
 		return "", nil, c.explain("look for late events", err)
 	}
@@ -100,16 +114,14 @@ func (c *Catalog) readPage(ctx context.Context, r PageRequest, sql string, args 
 	const doing = "read the outbox"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	rows, err := c.pool.Query(ctx, sql, args...)
-	if err != nil {
-		return Page{}, c.explain(doing, err)
-	}
-	defer rows.Close()
-	page, owned, err := decodePage(rows, r)
-	// Close waits for the commit, and Err has its failure: until then nothing
-	// of the page may be used.
-	rows.Close()
-	if err = errors.Join(err, rows.Err()); err != nil {
+	batch := &pgx.Batch{}
+	batch.Queue(pageSettingsSQL)
+	batch.Queue(sql, args...)
+	results := c.pool.SendBatch(ctx, batch)
+	page, owned, err := decodePage(results, r)
+	// Close waits for the commit and has its failure: until then nothing of the
+	// page may be used.
+	if err = errors.Join(err, results.Close()); err != nil {
 		return Page{}, c.explain(doing, err)
 	}
 	if !owned {
@@ -121,9 +133,18 @@ func (c *Catalog) readPage(ctx context.Context, r PageRequest, sql string, args 
 	return page, nil
 }
 
-func decodePage(rows pgx.Rows, r PageRequest) (page Page, owned bool, err error) {
+func decodePage(results pgx.BatchResults, r PageRequest) (page Page, owned bool, err error) {
+	if _, err := results.Exec(); err != nil {
+		return Page{}, false, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return Page{}, false, err
+	}
+	defer rows.Close()
 	if !rows.Next() {
-		return Page{}, false, fmt.Errorf("no snapshot was returned")
+		rows.Close()
+		return Page{}, false, errors.Join(errors.New("no snapshot was returned"), rows.Err())
 	}
 	var bound *string
 	var overflow bool
@@ -144,6 +165,11 @@ func decodePage(rows pgx.Rows, r PageRequest) (page Page, owned bool, err error)
 			return Page{}, false, err
 		}
 	}
-	page.Messages = decoder.messages()
-	return page, owned, nil
+	page.Messages, page.Size = decoder.messages(), decoder.size()
+	return page, owned, rows.Err()
+}
+
+// PageSQL is the statements of ReadPage, for those who look at its plan.
+func PageSQL(parts string) (settings, page string) {
+	return pageSettingsSQL, pageQuery(pageReadSQL, parts)
 }

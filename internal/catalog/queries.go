@@ -87,3 +87,9 @@ var deadLetterReturnSQL string
 
 //go:embed queries/dead_letter_held.sql
 var deadLetterHeldSQL string
+
+//go:embed queries/page_settings.sql
+var pageSettingsSQL string
+
+//go:embed queries/outbox_drawn.sql
+var outboxDrawnSQL string

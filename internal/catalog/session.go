@@ -27,3 +27,10 @@ func Connect(ctx context.Context, connString string, notice func(*pgconn.Notice)
 
 // Where names the database of a session as people do, without the password.
 func Where(conn *pgx.Conn) string { return targetOf(conn.Config()).String() }
+
+// Misunderstood says that err is about a connection string, service file or
+// certificate that cannot be read: waiting does not mend it.
+func Misunderstood(err error) bool {
+	var parse *pgconn.ParseConfigError
+	return as(err, &parse)
+}

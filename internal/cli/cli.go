@@ -17,8 +17,8 @@ type Streams struct {
 	Err io.Writer
 	// Environ is the environment, as os.Environ returns it.
 	Environ []string
-	// InIsTerminal and OutIsTerminal say whether a person is there.
-	InIsTerminal, OutIsTerminal bool
+	// InIsTerminal and its like say whether a person is there.
+	InIsTerminal, OutIsTerminal, ErrIsTerminal bool
 }
 
 // System returns the streams and the environment of this process.
@@ -30,6 +30,7 @@ func System() Streams {
 		Environ:       os.Environ(),
 		InIsTerminal:  term.IsTerminal(int(os.Stdin.Fd())),
 		OutIsTerminal: term.IsTerminal(int(os.Stdout.Fd())),
+		ErrIsTerminal: term.IsTerminal(int(os.Stderr.Fd())),
 	}
 }
 

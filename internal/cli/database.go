@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"embed"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,7 +33,7 @@ const closeTimeout = 2 * time.Second
 func (p *program) withDatabase(ctx context.Context, do func(ctx context.Context, conn *pgx.Conn) error) error {
 	conn, err := catalog.Connect(ctx, p.settings.postgresURL, p.notice)
 	if err != nil {
-		return err
+		return p.unnamed(err)
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -40,4 +41,19 @@ func (p *program) withDatabase(ctx context.Context, do func(ctx context.Context,
 		_ = conn.Close(closing) // the answer is here; a connection that breaks now changes nothing
 	}()
 	return explainMissing(conn, do(ctx, conn))
+}
+
+// unnamed adds to a failure to connect that no database was named at all: the
+// address in the error is then libpq's default, and nobody wrote it.
+func (p *program) unnamed(err error) error {
+	if p.settings.postgresURL != "" {
+		return err
+	}
+	for _, name := range []string{"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT"} {
+		if value, _ := p.lookup(name); value != "" {
+			return err
+		}
+	}
+	return withHint(fmt.Errorf("no database was named, and %s", sentenceOf(err)),
+		"give --postgres-url, or set PG_TIDE_POSTGRES_URL or libpq's PGHOST, PGDATABASE, PGSERVICE")
 }

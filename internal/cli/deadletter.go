@@ -63,9 +63,10 @@ func (p *program) deadLetterShow() *cobra.Command {
 func (p *program) deadLetterSettle(use, short, statement, outcome string, destructive bool) *cobra.Command {
 	var all, yes bool
 	command := &cobra.Command{
-		Use:     use + " PIPELINE [ID…]",
-		Short:   short,
-		Example: fmt.Sprintf("  pg-tide dead-letter %[1]s orders-to-nats 17 18\n  pg-tide dead-letter %[1]s orders-to-nats --all", use),
+		Use:               use + " PIPELINE [ID…]",
+		Short:             short,
+		Example:           fmt.Sprintf("  pg-tide dead-letter %[1]s orders-to-nats 17 18\n  pg-tide dead-letter %[1]s orders-to-nats --all", use),
+		ValidArgsFunction: p.completeNames("pipeline_list", "pipeline"),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("%s needs a PIPELINE, and ids or --all", cmd.CommandPath())

@@ -45,6 +45,21 @@ func (e *hintedError) Unwrap() error { return e.err }
 // withHint adds a remedy to err.
 func withHint(err error, hint string) error { return &hintedError{err: err, hint: hint} }
 
+// writtenError is an error whose own text is what people should read, although
+// an error of the database is within.
+type writtenError struct{ err error }
+
+func (e *writtenError) Error() string { return e.err.Error() }
+func (e *writtenError) Unwrap() error { return e.err }
+
+// asWritten keeps the text of err.
+func asWritten(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &writtenError{err: err}
+}
+
 // hintOf returns the remedy that err knows, or "".
 func hintOf(err error) string {
 	var hinted *hintedError
@@ -65,6 +80,10 @@ func hintOf(err error) string {
 // sentenceOf returns err as people should read it: of an error that the
 // database raised, its message without severity and code.
 func sentenceOf(err error) string {
+	var written *writtenError
+	if errors.As(err, &written) {
+		return written.Error()
+	}
 	var database *catalog.Error
 	if errors.As(err, &database) {
 		return database.Problem

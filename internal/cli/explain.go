@@ -31,7 +31,8 @@ const (
 // schema is not there, or is of another version. Other errors are kept.
 func explainMissing(conn *pgx.Conn, err error) error {
 	var server *pgconn.PgError
-	if !errors.As(err, &server) {
+	var written *writtenError
+	if !errors.As(err, &server) || errors.As(err, &written) {
 		return err
 	}
 	switch server.Code {

@@ -30,10 +30,11 @@ func (p *program) inboxList() *cobra.Command {
 
 func (p *program) inboxShow() *cobra.Command {
 	command := &cobra.Command{
-		Use:     "show INBOX",
-		Short:   "Show an inbox's settings and what waits in it",
-		Example: "  pg-tide inbox show payment_triggers",
-		Args:    exactArgs("INBOX"),
+		Use:               "show INBOX",
+		Short:             "Show an inbox's settings and what waits in it",
+		Example:           "  pg-tide inbox show payment_triggers",
+		Args:              exactArgs("INBOX"),
+		ValidArgsFunction: p.completeNames("inbox_list", "inbox"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			missing := withHint(fmt.Errorf("inbox %q does not exist", args[0]), "`pg-tide inbox list` shows which do")
 			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {

@@ -20,7 +20,9 @@ where the extension's files can be placed. Running it again changes nothing.`,
 		Example: "  pg-tide install --postgres-url postgres://user:pass@orders-db/orders",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withDatabase(cmd.Context(), p.install)
+			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				return asWritten(p.install(ctx, conn))
+			})
 		},
 	}
 	p.outputFlag(command)

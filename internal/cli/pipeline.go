@@ -36,10 +36,11 @@ func (p *program) pipelineList() *cobra.Command {
 
 func (p *program) pipelineShow() *cobra.Command {
 	command := &cobra.Command{
-		Use:     "show PIPELINE",
-		Short:   "Show a pipeline's configuration and state, secrets masked",
-		Example: "  pg-tide pipeline show orders-to-nats",
-		Args:    exactArgs("PIPELINE"),
+		Use:               "show PIPELINE",
+		Short:             "Show a pipeline's configuration and state, secrets masked",
+		Example:           "  pg-tide pipeline show orders-to-nats",
+		Args:              exactArgs("PIPELINE"),
+		ValidArgsFunction: p.completeNames("pipeline_list", "pipeline"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 				return p.detail(ctx, conn, noPipeline(args[0]), query("pipeline_show"), args[0])
@@ -53,10 +54,11 @@ func (p *program) pipelineShow() *cobra.Command {
 // pipelineSwitch makes pause and resume, which differ in one word.
 func (p *program) pipelineSwitch(use, short, statement, past string) *cobra.Command {
 	command := &cobra.Command{
-		Use:     use + " PIPELINE",
-		Short:   short,
-		Example: fmt.Sprintf("  pg-tide pipeline %s orders-to-nats", use),
-		Args:    exactArgs("PIPELINE"),
+		Use:               use + " PIPELINE",
+		Short:             short,
+		Example:           fmt.Sprintf("  pg-tide pipeline %s orders-to-nats", use),
+		Args:              exactArgs("PIPELINE"),
+		ValidArgsFunction: p.completeNames("pipeline_list", "pipeline"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 				var changed bool
@@ -82,8 +84,9 @@ func (p *program) pipelineDelete() *cobra.Command {
 		Short: "Delete a pipeline, its position and its dead letters",
 		Long: "Deletes a pipeline's configuration, its position and its dead letters. Events stay in\n" +
 			"their outbox for its retention; a new pipeline of the same name starts at the oldest of them.",
-		Example: "  pg-tide pipeline delete orders-to-nats\n  pg-tide pipeline delete orders-to-nats --yes",
-		Args:    exactArgs("PIPELINE"),
+		Example:           "  pg-tide pipeline delete orders-to-nats\n  pg-tide pipeline delete orders-to-nats --yes",
+		Args:              exactArgs("PIPELINE"),
+		ValidArgsFunction: p.completeNames("pipeline_list", "pipeline"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 				if err := p.confirm(yes, fmt.Sprintf("delete pipeline %q with its position and dead letters", args[0])); err != nil {

@@ -26,6 +26,7 @@ func (p *program) publishCommand() *cobra.Command {
 		Long:  "Publishes one event and prints its id. The payload is JSON; without one, or with -, it is read from standard input.",
 		Example: `  pg-tide publish order_events '{"event_type": "order.created", "order_id": "ORD-001"}'
   pg-tide publish order_events --stream orders --key ORD-001 --header trace=abc < order.json`,
+		ValidArgsFunction: p.completeNames("outbox_list", "outbox"),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
 				return usagef("%s needs an OUTBOX and at most one PAYLOAD; quote the payload for the shell", cmd.CommandPath())
@@ -78,8 +79,8 @@ func (p *program) payload(args []string) (string, error) {
 		text = string(all)
 	}
 	var syntax *json.SyntaxError
-	var any json.RawMessage
-	if err := json.Unmarshal([]byte(text), &any); errors.As(err, &syntax) {
+	var document json.RawMessage
+	if err := json.Unmarshal([]byte(text), &document); errors.As(err, &syntax) {
 		return "", withHint(usagef("the payload is not JSON: byte %d: %w", syntax.Offset, err), `text must be quoted within the shell's quotes: '"text"'`)
 	}
 	return text, nil

@@ -5,6 +5,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pg-tide/pg-tide/internal/app"
+	"github.com/pg-tide/pg-tide/internal/telemetry"
 )
 
 func (p *program) runCommand() *cobra.Command {
@@ -26,15 +29,45 @@ number of relays may run on one database: each pipeline is worked by one of them
 	return command
 }
 
+// httpOff is the address that means none.
+const httpOff = "off"
+
 // runRelay runs until a signal. After the first one signals have their usual
 // effect again, so that a second one ends the process at once.
 func (p *program) runRelay(cmd *cobra.Command, _ []string) error {
+	logger, err := telemetry.NewLogger(p.Err, p.logFormat(), p.settings.logLevel)
+	if err != nil {
+		return &usageError{err: err}
+	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// The goroutine ends with this function: stop ends ctx.
 	go func() {
 		<-ctx.Done()
 		stop()
 	}()
-	_ = ctx
-	return nil
+	address := p.settings.httpAddr
+	if address == httpOff {
+		address = ""
+	}
+	logger.Info("pg-tide is starting", "version", p.build.Version)
+	return app.Run(ctx, app.Options{
+		PostgresURL:  p.settings.postgresURL,
+		HTTPAddr:     address,
+		HTTPNextFree: p.settings.from[flagHTTPAddr] == fromDefault,
+		DrainTimeout: p.settings.drainTimeout,
+		Version:      p.build.Version,
+		Logger:       logger,
+	})
+}
+
+// logFormat is text for people and JSON for what collects logs.
+func (p *program) logFormat() string {
+	if p.settings.logFormat != "auto" {
+		return p.settings.logFormat
+	}
+	if p.ErrIsTerminal {
+		return "text"
+	}
+	return "json"
 }

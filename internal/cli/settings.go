@@ -81,10 +81,10 @@ func (p *program) relayFlags(flags *pflag.FlagSet) {
 	s := &p.settings
 	flags.StringVar(&s.httpAddr, flagHTTPAddr, defaultHTTPAddr, usage(flagHTTPAddr,
 		"`ADDRESS` of /metrics, /livez and /readyz; when the default is taken the next free port is used; off for none"))
-	flags.StringVar(&s.metricsAddr, flagMetricsAddr, "", usage(flagMetricsAddr, "the same as --http-addr"))
-	flags.DurationVar(&s.drainTimeout, flagDrainTimeout, 5*time.Second, usage(flagDrainTimeout, "how long SIGTERM waits for what is in flight"))
-	flags.StringVar(&s.logFormat, flagLogFormat, "auto", usage(flagLogFormat, "text, json, or auto: text on a terminal"))
-	flags.StringVar(&s.logLevel, flagLogLevel, "info", usage(flagLogLevel, "debug, info, warn or error"))
+	flags.StringVar(&s.metricsAddr, flagMetricsAddr, "", usage(flagMetricsAddr, "the same as --http-addr, whose `ADDRESS` it is"))
+	flags.DurationVar(&s.drainTimeout, flagDrainTimeout, 5*time.Second, usage(flagDrainTimeout, "`DURATION` that SIGTERM waits for what is in flight"))
+	flags.StringVar(&s.logFormat, flagLogFormat, "auto", usage(flagLogFormat, "`FORMAT`: text, json, or auto for text on a terminal and json elsewhere"))
+	flags.StringVar(&s.logLevel, flagLogLevel, "info", usage(flagLogLevel, "`LEVEL`: debug, info, warn or error"))
 }
 
 const (
@@ -93,7 +93,7 @@ const (
 )
 
 func (p *program) outputFlag(command *cobra.Command) {
-	command.Flags().StringVarP(&p.settings.output, flagOutput, "o", outputTable, usage(flagOutput, "table or json"))
+	command.Flags().StringVarP(&p.settings.output, flagOutput, "o", outputTable, usage(flagOutput, "`FORMAT`: table or json"))
 	p.complete(command, flagOutput, outputTable, outputJSON)
 }
 

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -83,7 +85,11 @@ func (p *program) status(ctx context.Context, conn *pgx.Conn, check bool) error 
 
 func (p *program) showOverview(w io.Writer, seen overview) error {
 	if p.settings.output == outputJSON {
-		return writeOverview(w, seen)
+		object, err := seen.object()
+		if err != nil {
+			return err
+		}
+		return listing.WriteJSON(w, object)
 	}
 	p.table("no pipeline is configured: tide.relay_set_outbox and tide.relay_set_inbox make one",
 		col("pipeline"), col("direction"), col("endpoint"), col("state"), titled("lag_events", "lag"), titled("lag_seconds", "seconds"),
@@ -107,16 +113,17 @@ func (p *program) inboxTable(empty string) listing.Table {
 	return p.table(empty, col("inbox"), col("pending"), col("delayed"), col("processed"), col("dead"), titled("oldest_age_seconds", "oldest pending"))
 }
 
-func writeOverview(w io.Writer, seen overview) error {
+// object is the overview as programs read it.
+func (o overview) object() (map[string]json.RawMessage, error) {
 	object := map[string]json.RawMessage{}
-	for name, rows := range map[string]listing.Rows{"pipelines": seen.pipelines, "outboxes": seen.outboxes, "inboxes": seen.inboxes} {
+	for name, rows := range map[string]listing.Rows{"pipelines": o.pipelines, "outboxes": o.outboxes, "inboxes": o.inboxes} {
 		array, err := rows.JSON()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		object[name] = array
 	}
-	return listing.WriteJSON(w, object)
+	return object, nil
 }
 
 // problems says what does not run as it should.
@@ -146,9 +153,11 @@ func (o overview) problems() error {
 
 const clearScreen = "\x1b[H\x1b[2J"
 
-// watchStatus shows the status again and again until ctx ends, which is not
-// an error. With JSON it prints one object a round.
+// watchStatus shows the status again and again until ctrl-C, which is how it
+// is meant to end. With JSON each round is one line.
 func (p *program) watchStatus(ctx context.Context, conn *pgx.Conn, every time.Duration) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
@@ -159,18 +168,33 @@ func (p *program) watchStatus(ctx context.Context, conn *pgx.Conn, every time.Du
 		if err != nil {
 			return err
 		}
-		var page strings.Builder
-		if err := p.showOverview(&page, seen); err != nil {
+		if err := p.showRound(seen); err != nil {
 			return err
 		}
-		if p.OutIsTerminal && p.settings.output != outputJSON {
-			fmt.Fprint(p.Out, clearScreen)
-		}
-		fmt.Fprint(p.Out, page.String())
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
 	}
+}
+
+// showRound prints a round whole, so that a terminal never shows half of one.
+func (p *program) showRound(seen overview) error {
+	if p.settings.output == outputJSON {
+		object, err := seen.object()
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(p.Out).Encode(object)
+	}
+	var page strings.Builder
+	if p.OutIsTerminal {
+		page.WriteString(clearScreen)
+	}
+	if err := p.showOverview(&page, seen); err != nil {
+		return err
+	}
+	fmt.Fprint(p.Out, page.String())
+	return nil
 }

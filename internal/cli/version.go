@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pg-tide/pg-tide/schema"
 )
 
 // build says what this binary was built from.
@@ -15,11 +17,13 @@ type build struct {
 	Revision string `json:"revision,omitempty"`
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	// Schema is the version of the schema tide that this binary works with.
+	Schema string `json:"schema"`
 }
 
 // readBuild prefers the linker's version to the module's.
 func readBuild(linked string) build {
-	b := build{Version: linked, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	b := build{Version: linked, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Schema: schema.Current}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		b.Version = orElse(b.Version, "dev")
@@ -54,7 +58,7 @@ func orElse(value, otherwise string) string {
 func (p *program) versionCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:     "version",
-		Short:   "Show the version of this binary",
+		Short:   "Show the version of this binary and of the schema it works with",
 		Example: "  pg-tide version\n  pg-tide version --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -63,7 +67,7 @@ func (p *program) versionCommand() *cobra.Command {
 				encoder.SetIndent("", "  ")
 				return encoder.Encode(p.build)
 			}
-			fmt.Fprintf(p.Out, "pg-tide %s\n", p.build.Version)
+			fmt.Fprintf(p.Out, "pg-tide %s\nschema tide %s\n", p.build.Version, p.build.Schema)
 			if p.build.Revision != "" {
 				fmt.Fprintf(p.Out, "revision %s\n", p.build.Revision)
 			}

@@ -32,6 +32,8 @@ type Server struct {
 	// SocketDir, DataDir and Log are its own; BinDir and ShareDir are those of
 	// its installation, ShareDir its own too with Options.PrivateTree.
 	SocketDir, DataDir, BinDir, ShareDir, Log string
+	// Dir is removed with the server, and with whatever was put there.
+	Dir string
 
 	options  Options
 	as       account
@@ -64,7 +66,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		Major: in.major, Version: in.version, Password: randomPassword(),
 		SocketDir: filepath.Join(base.dir, "s"), DataDir: filepath.Join(base.dir, "data"),
 		BinDir: in.binDir, ShareDir: in.shareDir, Log: filepath.Join(base.dir, "postgres.log"),
-		options: options, as: as, base: base, postgres: filepath.Join(in.binDir, "postgres"),
+		Dir: base.dir, options: options, as: as, base: base, postgres: filepath.Join(in.binDir, "postgres"),
 	}
 	if err := s.prepare(ctx, in); err != nil {
 		base.remove()

@@ -865,7 +865,9 @@ as $$
 begin
     execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)', leaf);
     execute format('alter table tide.%I add primary key (inbox_id, id), add unique (inbox_id, event_id)', leaf);
-    execute format('create index on tide.%I (id) where processed_at is null and dead_at is null', leaf);
+    -- Written so that the planner has no statistics for it: those of a time when
+    -- nothing was pending would make it read and sort a whole backlog.
+    execute format('create index on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', leaf);
     execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
     execute format('comment on table tide.%I is %L', leaf,
         'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');
@@ -1196,8 +1198,8 @@ begin atomic
     from tide.inbox_message m
     where tide.inbox_id(inbox_pending.inbox) is not null
         and m.inbox_id = (select tide.inbox_id(inbox_pending.inbox))
-        and m.processed_at is null
-        and m.dead_at is null
+        -- The pending ones, as their index has it.
+        and num_nonnulls(m.processed_at, m.dead_at) < 1
         and (m.next_attempt_at is null or m.next_attempt_at <= now())
     order by m.id;
 end;
@@ -1669,12 +1671,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    granted   tide.outbox := tide.outbox_find(outbox);
-    role_name name := tide.role_name(role);
+    granted tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
 begin
-    perform tide.publishing_grant(role_name);
+    perform tide.publishing_grant(grantee);
     insert into tide.outbox_publisher as r (outbox_id, role_name)
-    values (granted.id, outbox_grant_publish.role_name)
+    values (granted.id, grantee)
     on conflict on constraint outbox_publisher_pkey do nothing;
     return found;
 end
@@ -1690,16 +1692,16 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    revoked   tide.outbox := tide.outbox_find(outbox);
-    role_name name := tide.role_name(role);
+    revoked tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
 begin
     delete from tide.outbox_publisher r
-    where r.outbox_id = revoked.id and r.role_name = outbox_revoke_publish.role_name;
+    where r.outbox_id = revoked.id and r.role_name = grantee;
     if not found then
         return false;
     end if;
-    if not exists (select from tide.outbox_publisher r where r.role_name = outbox_revoke_publish.role_name) then
-        perform tide.publishing_revoke(role_name);
+    if not exists (select from tide.outbox_publisher r where r.role_name = grantee) then
+        perform tide.publishing_revoke(grantee);
     end if;
     return true;
 end
@@ -1714,16 +1716,16 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    role_name name;
+    found_name name;
 begin
-    select r.rolname into role_name from pg_roles r where r.oid = role::oid;
-    if role is null or role_name is null then
+    select r.rolname into found_name from pg_roles r where r.oid = role::oid;
+    if role is null or found_name is null then
         raise exception using
             errcode = case when role is null then '22004' else '42704' end,
             message = format('role %s does not exist', coalesce(role::oid::text, 'null')),
             hint = 'Name an existing role, for instance ''order_service''.';
     end if;
-    return role_name;
+    return found_name;
 end
 $$;
 comment on function tide.role_name(regrole) is
@@ -2392,7 +2394,7 @@ begin
         'select count(*), count(*) filter (where t.next_attempt_at > now()), min(t.received_at)
         from (select m.next_attempt_at, m.received_at
               from %s m
-              where m.processed_at is null and m.dead_at is null
+              where num_nonnulls(m.processed_at, m.dead_at) < 1
               order by m.id
               limit 100001) t', leaf)
     into pending, delayed, oldest;

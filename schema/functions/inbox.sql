@@ -20,6 +20,19 @@ $$;
 comment on function tide.inbox_id(text) is
 'The number of an inbox; an error when there is none of that name.';
 
+create or replace function tide.inbox_is_ordered(name text) returns boolean
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select i.ordered from tide.inbox i where i.name = inbox_is_ordered.name);
+end
+$$;
+comment on function tide.inbox_is_ordered(text) is
+'Whether an inbox keeps the order of each key.';
+
 -- Creates the partition "<name>_inbox" with its keys and indexes.
 -- Locks: SHARE UPDATE EXCLUSIVE on tide.inbox_message, which working does not notice.
 create or replace function tide.inbox_create(
@@ -83,7 +96,12 @@ as $$
 begin
     execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)', leaf);
     execute format('alter table tide.%I add primary key (inbox_id, id), add unique (inbox_id, event_id)', leaf);
-    execute format('create index on tide.%I (id) where processed_at is null and dead_at is null', leaf);
+    -- Written so that the planner has no statistics for it: those of a time when
+    -- nothing was pending would make it read and sort a whole backlog.
+    execute format('create index on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', leaf);
+    execute format('create index on tide.%I (id) where dead_at is not null', leaf);
+    execute format('create index on tide.%I (key, id)
+        where next_attempt_at is not null and processed_at is null and dead_at is null', leaf);
     execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
     execute format('comment on table tide.%I is %L', leaf,
         'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');

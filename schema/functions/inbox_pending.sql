@@ -5,6 +5,9 @@
 -- have a SET clause; its names are bound when it is created, so no search_path
 -- can lead it astray. It runs with the caller's rights.
 --
+-- In an ordered inbox a message that waits after a failure holds back those of
+-- its key that came after it, and no others.
+--
 -- The condition that names no column is tested once, before anything is
 -- scanned: it raises the error for an inbox that does not exist. The number is
 -- asked for in a subquery so that it is not asked for with each row.
@@ -30,11 +33,22 @@ begin atomic
     from tide.inbox_message m
     where tide.inbox_id(inbox_pending.inbox) is not null
         and m.inbox_id = (select tide.inbox_id(inbox_pending.inbox))
-        and m.processed_at is null
-        and m.dead_at is null
+        -- The pending ones, as their index has it.
+        and num_nonnulls(m.processed_at, m.dead_at) < 1
         and (m.next_attempt_at is null or m.next_attempt_at <= now())
+        and (m.key is null
+            or not (select tide.inbox_is_ordered(inbox_pending.inbox))
+            or not exists (
+                select
+                from tide.inbox_message b
+                where b.inbox_id = m.inbox_id
+                    and b.key = m.key
+                    and b.id < m.id
+                    and b.next_attempt_at > now()
+                    and b.processed_at is null
+                    and b.dead_at is null))
     order by m.id;
 end;
 comment on function tide.inbox_pending(text) is
-'Messages that wait to be processed, oldest first; takes no lock.
+'Messages that wait to be processed, oldest first; takes no lock. In an ordered inbox a message that failed holds back the later ones of its key until it is tried again.
 Example: select id, payload from tide.inbox_pending(''payment_triggers'') limit 10;';

@@ -40,12 +40,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    granted   tide.outbox := tide.outbox_find(outbox);
-    role_name name := tide.role_name(role);
+    granted tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
 begin
-    perform tide.publishing_grant(role_name);
+    perform tide.publishing_grant(grantee);
     insert into tide.outbox_publisher as r (outbox_id, role_name)
-    values (granted.id, outbox_grant_publish.role_name)
+    values (granted.id, grantee)
     on conflict on constraint outbox_publisher_pkey do nothing;
     return found;
 end
@@ -61,16 +61,16 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    revoked   tide.outbox := tide.outbox_find(outbox);
-    role_name name := tide.role_name(role);
+    revoked tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
 begin
     delete from tide.outbox_publisher r
-    where r.outbox_id = revoked.id and r.role_name = outbox_revoke_publish.role_name;
+    where r.outbox_id = revoked.id and r.role_name = grantee;
     if not found then
         return false;
     end if;
-    if not exists (select from tide.outbox_publisher r where r.role_name = outbox_revoke_publish.role_name) then
-        perform tide.publishing_revoke(role_name);
+    if not exists (select from tide.outbox_publisher r where r.role_name = grantee) then
+        perform tide.publishing_revoke(grantee);
     end if;
     return true;
 end
@@ -85,16 +85,16 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    role_name name;
+    found_name name;
 begin
-    select r.rolname into role_name from pg_roles r where r.oid = role::oid;
-    if role is null or role_name is null then
+    select r.rolname into found_name from pg_roles r where r.oid = role::oid;
+    if role is null or found_name is null then
         raise exception using
             errcode = case when role is null then '22004' else '42704' end,
             message = format('role %s does not exist', coalesce(role::oid::text, 'null')),
             hint = 'Name an existing role, for instance ''order_service''.';
     end if;
-    return role_name;
+    return found_name;
 end
 $$;
 comment on function tide.role_name(regrole) is

@@ -5,7 +5,7 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select '1.0'
+    select '1.1'
 $$;
 comment on function tide.schema_version() is
 'The version of the schema tide.';

@@ -169,7 +169,7 @@ begin
         'select count(*), count(*) filter (where t.next_attempt_at > now()), min(t.received_at)
         from (select m.next_attempt_at, m.received_at
               from %s m
-              where m.processed_at is null and m.dead_at is null
+              where num_nonnulls(m.processed_at, m.dead_at) < 1
               order by m.id
               limit 100001) t', leaf)
     into pending, delayed, oldest;

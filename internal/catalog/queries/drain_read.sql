@@ -47,9 +47,7 @@ select null::bigint as id, null::uuid as event_id, null as stream, null as key, 
        case
            when v.good and exists (select from late) then
                concat(pg_current_xact_id(),
-                      left(pg_logical_emit_message(true, 'pg_tide', '')::text, 0),
-                      case when current_setting('synchronous_commit') = 'off'
-                          then left(set_config('synchronous_commit', 'local', true), 0) end)
+                      left(pg_logical_emit_message(true, 'pg_tide', '')::text, 0))
        end as bound
 from verdict v
 union all

@@ -10,6 +10,7 @@
 -- When there are more late rows than a page holds, no row is returned and
 -- overflow is true. Row comparisons keep the planner on the index over
 -- (xid, id): with a plain order by id it would walk the whole backlog.
+-- See page_settings for the transaction that it runs in.
 -- The parts of the outbox stand in the text, as '{0}', because a parameter
 -- would lock every partition at each execution.
 --
@@ -77,9 +78,7 @@ select null::bigint as id, null::uuid as event_id, null as stream, null as key, 
        case
            when v.good and (exists (select from late) or exists (select from fresh)) then
                concat(pg_current_xact_id(),
-                      left(pg_logical_emit_message(true, 'pg_tide', '')::text, 0),
-                      case when current_setting('synchronous_commit') = 'off'
-                          then left(set_config('synchronous_commit', 'local', true), 0) end)
+                      left(pg_logical_emit_message(true, 'pg_tide', '')::text, 0))
        end as bound
 from verdict v
 union all

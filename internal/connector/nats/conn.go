@@ -102,10 +102,8 @@ func (c *connection) answer(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	select {
-	case <-c.ended:
-		return c.cause
-	default:
+	if over := c.over(nil); over != nil {
+		return over
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		if cause := context.Cause(ctx); cause != nil {
@@ -113,6 +111,16 @@ func (c *connection) answer(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// over is why the session ended, or err while it has not.
+func (c *connection) over(err error) error {
+	select {
+	case <-c.ended:
+		return c.cause
+	default:
+		return err
+	}
 }
 
 func (c *connection) end(err error) {

@@ -298,10 +298,13 @@ func (c *connection) consumerInfo(ctx context.Context, consumer jetstream.Consum
 		return info, nil
 	}
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		known := consumer.CachedInfo()
-		return nil, fmt.Errorf("consumer %s of stream %s was deleted in the broker; making it anew", known.Name, known.Stream)
+		return nil, errDeleted(consumer.CachedInfo())
 	}
 	return nil, c.explainRequest("look at the consumer", c.answer(request, err))
+}
+
+func errDeleted(info *jetstream.ConsumerInfo) error {
+	return fmt.Errorf("consumer %s of stream %s was deleted in the broker; making it anew", info.Name, info.Stream)
 }
 
 // canReset reports whether the broker knows how to reset a consumer: 2.14 and newer.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -89,6 +90,9 @@ func explainConnect(broker string, err, dialErr error) error {
 		return misconfigured("the broker at %s refuses the TLS handshake (%w); it may ask for a client certificate: set tls_cert_file and tls_key_file", broker, remote.Err)
 	case errors.As(err, &notTLS):
 		return misconfigured("the broker at %s does not speak TLS there; check scheme and port of url", broker)
+	case errors.Is(err, natsgo.ErrTLS) && brokenOff(err):
+		// The broker's alert may be lost with the connection.
+		return misconfigured("the broker at %s refuses the TLS handshake (%w); it may ask for a client certificate: set tls_cert_file and tls_key_file", broker, err)
 	case errors.Is(err, natsgo.ErrNoServers) && dialErr != nil:
 		return fmt.Errorf("the broker at %s is not reachable: %w; check url and that the broker runs", broker, dialErr)
 	case dialErr != nil && errors.Is(err, dialErr):
@@ -97,6 +101,10 @@ func explainConnect(broker string, err, dialErr error) error {
 		return fmt.Errorf("the broker at %s closed the connection while it was being set up", broker)
 	}
 	return fmt.Errorf("connect to the broker at %s: %w", broker, err)
+}
+
+func brokenOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // explainRequest turns the error of a JetStream request into a sentence.

@@ -48,11 +48,19 @@ func (v values) with(other values) values {
 
 func newSink(t testing.TB, v values) *nats.Sink {
 	t.Helper()
-	sink, err := nats.NewSink(v, nats.Deps{Pipeline: "orders-to-nats", DatabaseID: "db-1", Outbox: "order_events"})
+	sink, err := natsSink(v)
 	if err != nil {
 		t.Fatalf("make a sink: %v", err)
 	}
 	return sink
+}
+
+func natsSink(v values) (*nats.Sink, error) {
+	return nats.NewSink(v, nats.Deps{Pipeline: "orders-to-nats", DatabaseID: "db-1", Outbox: "order_events"})
+}
+
+func natsSource(v values) (*nats.Source, error) {
+	return nats.NewSource(v, nats.Deps{Pipeline: "orders-for-payments", DatabaseID: "db-1"})
 }
 
 func newSource(t testing.TB, v values, database string) *nats.Source {
@@ -83,7 +91,14 @@ func open(ctx context.Context, t testing.TB, o opener) {
 	})
 }
 
-func send(ctx context.Context, sink relay.Sink, envelopes ...message.Envelope) error {
+// sender is what a sink does.
+type sender interface {
+	Send(ctx context.Context, envelopes []message.Envelope) (delivery.Receipt, error)
+}
+
+func header(name, value string) message.Header { return message.Header{Name: name, Value: value} }
+
+func send(ctx context.Context, sink sender, envelopes ...message.Envelope) error {
 	receipt, err := sink.Send(ctx, envelopes)
 	if err != nil {
 		return err
@@ -170,10 +185,19 @@ func publish(t testing.TB, js jetstream.JetStream, envelopes []message.Envelope)
 		if envelopes[i].EventID != "" {
 			m.Header.Set(jetstream.MsgIDHeader, envelopes[i].EventID)
 		}
-		if _, err := js.PublishMsg(background(t), m, jetstream.WithRetryAttempts(100), jetstream.WithRetryWait(20*time.Millisecond)); err != nil {
-			t.Fatalf("publish: %v", err)
-		}
+		publishOne(t, js, m)
 	}
+}
+
+// publishOne tries again when the server was restarted under it.
+func publishOne(t testing.TB, js jetstream.JetStream, m *natsgo.Msg) {
+	t.Helper()
+	natstest.Eventually(t, "publish to "+m.Subject, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := js.PublishMsg(ctx, m)
+		return err == nil
+	})
 }
 
 func start(t testing.TB) (*natstest.Server, jetstream.JetStream) {

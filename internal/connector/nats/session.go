@@ -3,7 +3,6 @@ package nats
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,153 +18,66 @@ import (
 )
 
 const (
-	pullExpiry    = 30 * time.Second
-	pullHeartbeat = 5 * time.Second
-	minPullBytes  = 8 << 20
 	// idleCheck is how often a silent consumer is asked why it is silent.
 	idleCheck    = 15 * time.Second
 	flushTimeout = time.Second
+)
+
+// What the broker understands as a reply to a message.
+var (
+	acknowledged = []byte("+ACK")
+	handedBack   = []byte("-NAK")
 )
 
 // session reads from one Open to the next Close.
 type session struct {
 	conn     *connection
 	consumer jetstream.Consumer
+	settings *consumerSettings
 	prefix   string // of coordinates
-
-	messages jetstream.MessagesContext
-	queue    chan jetstream.Msg
 	stopping chan struct{}
-	pumped   chan struct{} // closed when the pump has ended
-	cancel   context.CancelFunc
+
+	fetching sync.Mutex // held by fetch; guards the next two
+	puller   *puller
+	next     uint64 // delivery number expected next; 0: not checked
 
 	mu      sync.Mutex
-	next    uint64 // delivery number expected next; 0: not checked
-	unacked map[uint64]jetstream.Msg
+	unacked map[uint64]*natsgo.Msg // by delivery number
 }
 
-func newSession(conn *connection, stream *jetstream.StreamInfo, consumer jetstream.Consumer, next uint64) *session {
+func newSession(conn *connection, stream *jetstream.StreamInfo, consumer jetstream.Consumer, settings *consumerSettings, next uint64) *session {
 	// A stream that is deleted and made again numbers from 1 once more; its
 	// time of creation keeps a coordinate from naming two messages.
 	return &session{
-		conn: conn, consumer: consumer, next: next,
+		conn: conn, consumer: consumer, settings: settings, next: next,
 		prefix:   "nats:" + stream.Config.Name + ":" + strconv.FormatInt(stream.Created.UnixNano(), 36) + ":",
 		stopping: make(chan struct{}),
-		unacked:  map[uint64]jetstream.Msg{},
+		unacked:  map[uint64]*natsgo.Msg{},
 	}
 }
 
-// start begins to pull ahead, at most two batches.
-func (s *session) start(ctx context.Context, limit int) error {
-	cfg := &s.consumer.CachedInfo().Config
-	limit = max(limit, 1)
-	for _, cap := range []int{cfg.MaxAckPending, cfg.MaxRequestBatch} {
-		if cap > 0 {
-			limit = min(limit, cap)
-		}
-	}
-	expiry := pullExpiry
-	if cfg.MaxRequestExpires > 0 {
-		expiry = min(expiry, cfg.MaxRequestExpires)
-	}
-	bytes := max(minPullBytes, 4*int(s.conn.nc.MaxPayload()))
-	if cfg.MaxRequestMaxBytes > 0 {
-		bytes = min(bytes, cfg.MaxRequestMaxBytes)
-	}
-	messages, err := s.consumer.Messages(
-		jetstream.PullMaxMessagesWithBytesLimit(limit, bytes),
-		jetstream.PullExpiry(expiry), jetstream.PullHeartbeat(min(pullHeartbeat, expiry/2)))
-	if err != nil {
-		return s.conn.explainRequest("pull messages", err)
-	}
-	s.messages = messages
-	s.queue = make(chan jetstream.Msg, limit)
-	s.pumped = make(chan struct{})
-	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	go s.pump(ctx)
-	return nil
-}
-
-// pump moves messages from the client to the queue until the session ends.
-func (s *session) pump(ctx context.Context) {
-	defer close(s.pumped)
-	for {
-		msg, err := s.messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			s.conn.end(s.explainNext(err))
-			return
-		}
-		if err := s.track(msg); err != nil {
-			s.conn.end(err)
-			return
-		}
-		select {
-		case s.queue <- msg:
-		case <-s.stopping: // to be handed back
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (s *session) explainNext(err error) error {
-	info := s.consumer.CachedInfo()
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerDeleted):
-		return fmt.Errorf("consumer %s of stream %s was deleted in the broker; making it anew", info.Name, info.Stream)
-	case errors.Is(err, jetstream.ErrNoHeartbeat):
-		return fmt.Errorf("the broker at %s went silent", s.conn.broker)
-	}
-	return fmt.Errorf("read from consumer %s of stream %s: %w", info.Name, info.Stream, err)
-}
-
-// track checks that no delivery is missing. One that went elsewhere (to a
-// connection that broke, to an owner before us) would come again later than
-// its successors.
-func (s *session) track(msg jetstream.Msg) error {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return fmt.Errorf("read a message's metadata: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	number := meta.Sequence.Consumer
-	if s.next != 0 {
-		if number != s.next {
-			return fmt.Errorf("consumer %s delivered number %d after %d: somebody else reads through it, or a message was lost on the way; starting over from what is acknowledged",
-				meta.Consumer, number, s.next-1)
-		}
-		s.next++
-	}
-	s.unacked[number] = msg
-	return nil
+// received is a message with what its reply subject says.
+type received struct {
+	msg  *natsgo.Msg
+	meta *natsgo.MsgMetadata
 }
 
 func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error) {
-	if s.messages == nil {
-		if err := s.start(ctx, limit); err != nil {
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
+	if s.puller == nil {
+		var err error
+		if s.puller, err = newPuller(s.conn, s.consumer.CachedInfo(), limit); err != nil {
 			return message.Delivery{}, err
 		}
 	}
-	first, err := s.await(ctx)
+	batch, err := s.collect(ctx, limit)
 	if err != nil {
 		return message.Delivery{}, err
 	}
-	batch := append(make([]jetstream.Msg, 0, min(limit, len(s.queue)+1)), first)
-	for len(batch) < limit {
-		select {
-		case msg := <-s.queue:
-			batch = append(batch, msg)
-			continue
-		default:
-		}
-		break
-	}
 	envelopes := make([]message.Envelope, len(batch))
-	for i, msg := range batch {
-		if envelopes[i], err = s.envelope(msg); err != nil {
-			return message.Delivery{}, err
-		}
+	for i := range batch {
+		envelopes[i] = s.envelope(&batch[i])
 	}
 	return message.Delivery{
 		Envelopes:   envelopes,
@@ -173,23 +85,59 @@ func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error
 	}, nil
 }
 
-// await waits for one message, asking now and then why there is none.
-func (s *session) await(ctx context.Context) (jetstream.Msg, error) {
-	select {
-	case msg := <-s.queue:
-		return msg, nil
-	default:
+// collect waits for one message and takes what else is there.
+func (s *session) collect(ctx context.Context, limit int) ([]received, error) {
+	var batch []received
+	for len(batch) < limit {
+		if err := s.puller.topUp(); err != nil {
+			return nil, err
+		}
+		var msg *natsgo.Msg
+		select {
+		case msg = <-s.puller.incoming:
+		default:
+			if len(batch) > 0 {
+				return batch, nil
+			}
+			var err error
+			if msg, err = s.await(ctx); err != nil {
+				return nil, err
+			}
+		}
+		event, err := s.puller.take(msg)
+		if err != nil {
+			return nil, s.explainPull(ctx, err)
+		}
+		if !event {
+			continue
+		}
+		one, err := s.track(ctx, msg)
+		if err != nil {
+			return nil, err
+		}
+		batch = append(batch, one)
 	}
+	return batch, nil
+}
+
+// await waits for anything from the broker, asking now and then why there is nothing.
+func (s *session) await(ctx context.Context) (*natsgo.Msg, error) {
+	quiet := time.NewTimer(silence)
+	defer quiet.Stop()
 	idle := time.NewTicker(idleCheck)
 	defer idle.Stop()
 	for {
 		select {
-		case msg := <-s.queue:
+		case msg := <-s.puller.incoming:
 			return msg, nil
 		case <-s.conn.ended:
 			return nil, s.conn.cause
+		case <-s.stopping:
+			return nil, errClosed
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-quiet.C:
+			return nil, s.explainPull(ctx, fmt.Errorf("the broker at %s sent nothing for %s, not even heartbeats", s.conn.broker, silence))
 		case <-idle.C:
 			if err := s.askWhySilent(ctx); err != nil {
 				return nil, err
@@ -198,8 +146,17 @@ func (s *session) await(ctx context.Context) (jetstream.Msg, error) {
 	}
 }
 
-// askWhySilent finds a deleted consumer, and one that holds back because
-// others have too much unacknowledged.
+// explainPull looks whether the consumer is still there.
+func (s *session) explainPull(ctx context.Context, err error) error {
+	if _, gone := s.conn.consumerInfo(ctx, s.consumer); gone != nil {
+		return gone
+	}
+	info := s.consumer.CachedInfo()
+	return fmt.Errorf("read from consumer %s of stream %s: %w", info.Name, info.Stream, err)
+}
+
+// askWhySilent finds a consumer that holds back because others have too much
+// unacknowledged.
 func (s *session) askWhySilent(ctx context.Context) error {
 	info, err := s.conn.consumerInfo(ctx, s.consumer)
 	if err != nil {
@@ -215,19 +172,53 @@ func (s *session) askWhySilent(ctx context.Context) error {
 	return nil
 }
 
-func (s *session) envelope(msg jetstream.Msg) (message.Envelope, error) {
+// track checks that no delivery is missing. One that went elsewhere (to a
+// connection that broke, to an owner before us) would come again later than
+// its successors.
+func (s *session) track(ctx context.Context, msg *natsgo.Msg) (received, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
-		return message.Envelope{}, fmt.Errorf("read a message's metadata: %w", err)
+		return received{}, fmt.Errorf("read a message's metadata: %w", err)
 	}
+	number := meta.Sequence.Consumer
+	if s.next != 0 && number != s.next {
+		if err := s.explainGap(ctx, number); err != nil {
+			return received{}, err
+		}
+	}
+	if s.next != 0 {
+		s.next++
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unacked[number] = msg
+	return received{msg: msg, meta: meta}, nil
+}
+
+// explainGap stops the checks when another database has begun to share the
+// consumer since the session started: what is missing here went there.
+func (s *session) explainGap(ctx context.Context, number uint64) error {
+	info, err := s.conn.consumerInfo(ctx, s.consumer)
+	if err != nil {
+		return err
+	}
+	if s.settings.shared(&info.Config) {
+		s.next = 0
+		return nil
+	}
+	return fmt.Errorf("consumer %s of stream %s delivered number %d after %d: somebody else reads through it, or a message was lost on the way; starting over from what is acknowledged",
+		info.Name, info.Stream, number, s.next-1)
+}
+
+func (s *session) envelope(r *received) message.Envelope {
 	e := message.Envelope{
-		Destination: msg.Subject(),
-		Body:        msg.Data(),
-		Time:        meta.Timestamp,
-		Coordinates: s.prefix + strconv.FormatUint(meta.Sequence.Stream, 10),
+		Destination: r.msg.Subject,
+		Body:        r.msg.Data,
+		Time:        r.meta.Timestamp,
+		Coordinates: s.prefix + strconv.FormatUint(r.meta.Sequence.Stream, 10),
 	}
-	e.EventID, e.Headers = fromHeaders(msg.Headers())
-	return e, nil
+	e.EventID, e.Headers = fromHeaders(r.msg.Header)
+	return e
 }
 
 // fromHeaders takes the message id out, and sorts: the client has no order.
@@ -251,27 +242,25 @@ func fromHeaders(h natsgo.Header) (id string, headers []message.Header) {
 
 // acknowledge tells the broker about each message, and waits until it has
 // heard about the last. What does not get there comes again and is known.
-func (s *session) acknowledge(ctx context.Context, batch []jetstream.Msg) error {
+func (s *session) acknowledge(ctx context.Context, batch []received) error {
 	request, cancel := s.conn.request(ctx)
 	defer cancel()
 	last := len(batch) - 1
-	for i, msg := range batch {
+	for i := range batch {
 		var err error
 		if i < last {
-			err = msg.Ack()
+			err = s.conn.nc.Publish(batch[i].msg.Reply, acknowledged)
 		} else {
-			err = msg.DoubleAck(request)
+			_, err = s.conn.nc.RequestWithContext(request, batch[i].msg.Reply, acknowledged)
 		}
-		if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+		if err != nil {
 			return fmt.Errorf("acknowledge %d messages: %w", len(batch), s.conn.answer(request, err))
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, msg := range batch {
-		if meta, err := msg.Metadata(); err == nil {
-			delete(s.unacked, meta.Sequence.Consumer)
-		}
+	for i := range batch {
+		delete(s.unacked, batch[i].meta.Sequence.Consumer)
 	}
 	return nil
 }
@@ -280,39 +269,38 @@ func (s *session) acknowledge(ctx context.Context, batch []jetstream.Msg) error 
 // reader of a shared consumer need not wait for ack_wait.
 func (s *session) close(ctx context.Context) {
 	defer s.conn.close()
-	if s.messages == nil {
+	close(s.stopping)
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
+	if s.puller == nil {
 		return
 	}
-	defer s.cancel()
-	select {
-	case <-s.conn.ended:
-		s.cancel()
-	default:
-		close(s.stopping)
-		s.messages.Drain()
-		patience := time.NewTimer(flushTimeout)
-		defer patience.Stop()
+	patience := time.NewTimer(flushTimeout)
+	defer patience.Stop()
+	s.puller.drain(patience.C)
+	for {
 		select {
-		case <-s.pumped:
-		case <-s.conn.ended:
-		case <-patience.C:
-		case <-ctx.Done():
+		case msg := <-s.puller.incoming:
+			if meta, err := msg.Metadata(); err == nil {
+				s.mu.Lock()
+				s.unacked[meta.Sequence.Consumer] = msg
+				s.mu.Unlock()
+			}
+			continue
+		default:
 		}
-		s.cancel()
-		<-s.pumped
-		s.handBack(ctx)
-		return
+		break
 	}
-	s.messages.Stop()
-	<-s.pumped
+	s.handBack(ctx)
 }
 
+// handBack is a courtesy: without it the broker finds out after ack_wait.
 func (s *session) handBack(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, number := range slices.Sorted(maps.Keys(s.unacked)) {
-		if err := s.unacked[number].Nak(); err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
-			return // the broker finds out by itself after ack_wait
+		if err := s.conn.nc.Publish(s.unacked[number].Reply, handedBack); err != nil {
+			return
 		}
 	}
 	if len(s.unacked) == 0 || ctx.Err() != nil {
@@ -320,5 +308,5 @@ func (s *session) handBack(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	_ = s.conn.nc.FlushWithContext(ctx) // the broker finds out by itself after ack_wait
+	_ = s.conn.nc.FlushWithContext(ctx) // see above
 }

@@ -162,15 +162,10 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 }
 
 func (c *connection) publishFailed(subject string, err error) error {
-	select {
-	case <-c.ended:
-		return c.cause
-	default:
-	}
 	if errors.Is(err, jetstream.ErrTooManyStalledMsgs) {
-		return fmt.Errorf("the broker at %s acknowledges nothing; %d events wait for it", c.broker, maxPendingPublishes)
+		err = fmt.Errorf("the broker at %s acknowledges nothing; %d events wait for it", c.broker, maxPendingPublishes)
 	}
-	return fmt.Errorf("publish to subject %q: %w", subject, err)
+	return c.over(fmt.Errorf("publish to subject %q: %w", subject, err))
 }
 
 func toMessage(e *message.Envelope, m *natsgo.Msg) {

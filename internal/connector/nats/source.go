@@ -72,7 +72,7 @@ func (s *Source) open(ctx context.Context, conn *connection) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newSession(conn, stream, consumer, next), nil
+	return newSession(conn, stream, consumer, &s.consumer, next), nil
 }
 
 // Fetch waits until there is something, and returns at most limit envelopes

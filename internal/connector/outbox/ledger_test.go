@@ -55,7 +55,8 @@ func write(t *testing.T, b bus, writers int, d time.Duration, prepared bool) {
 				return
 			}
 			defer conn.Close(context.WithoutCancel(t.Context()))
-			w := &writer{conn: conn, random: rand.New(rand.NewPCG(uint64(i), 1)), name: fmt.Sprintf("w%d", i), prepared: prepared}
+			w := newWriter(conn, i, 0)
+			w.prepared = prepared
 			for time.Now().Before(until) && !t.Failed() {
 				if err := w.transaction(t.Context()); err != nil {
 					t.Error(err)
@@ -72,6 +73,10 @@ type writer struct {
 	name     string
 	prepared bool
 	count    int
+}
+
+func newWriter(conn *pgx.Conn, number, connection int) *writer {
+	return &writer{conn: conn, random: rand.New(rand.NewPCG(uint64(number), uint64(connection))), name: fmt.Sprintf("w%d", number)}
 }
 
 // transaction is one of the shapes that have lost events elsewhere.

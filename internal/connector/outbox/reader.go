@@ -45,6 +45,8 @@ type Reader struct {
 
 	start    catalog.Start
 	position message.Position
+	// size is that of the last page that was not empty.
+	size catalog.Size
 	// drain is the round of late events under way; nil when none is.
 	drain *drain
 
@@ -170,6 +172,7 @@ func (r *Reader) request(limit int) (catalog.PageRequest, error) {
 		Bytes:    pageBytes,
 		Outbox:   r.start.Outbox,
 		Source:   "/" + r.start.DatabaseID + "/" + r.start.Outbox,
+		Expect:   r.size,
 	}, nil
 }
 
@@ -181,6 +184,7 @@ func (r *Reader) advance(found catalog.Page, limit int) message.Page {
 		return message.Page{}
 	}
 	sortByID(found.Messages)
+	r.size = found.Size
 	messages := found.Messages
 	if len(messages) > limit {
 		messages = messages[:limit]

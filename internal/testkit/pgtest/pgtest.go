@@ -102,7 +102,6 @@ func (s *servers) get(t testing.TB, major int) *server {
 		// The server outlives the test that happens to come first.
 		one.Server, one.err = throwaway.Start(context.WithoutCancel(t.Context()), throwaway.Options{
 			Major: major, PrivateTree: true, Notices: os.Stderr,
-			Settings: map[string]string{"max_prepared_transactions": "20"},
 		})
 	})
 	if one.err != nil {

@@ -87,7 +87,7 @@ func Supersede(t testing.TB, pool *pgxpool.Pool, spec pipeline.Spec) {
 // Publish publishes one event in a transaction of its own.
 func Publish(t testing.TB, pool *pgxpool.Pool, outbox, key, payload string) (eventID string) {
 	t.Helper()
-	Query(t, pool, `select tide.outbox_publish($1, null, $2::jsonb, '{}', $3)::text`, []any{outbox, payload, key}, &eventID)
+	Query(t, pool, `select tide.outbox_publish($1, null, $2::jsonb, '{}', nullif($3, ''))::text`, []any{outbox, payload, key}, &eventID)
 	return eventID
 }
 

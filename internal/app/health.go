@@ -1,0 +1,61 @@
+package app
+
+import (
+	"sync"
+
+	"github.com/pg-tide/pg-tide/internal/httpserver"
+	"github.com/pg-tide/pg-tide/internal/telemetry"
+)
+
+// health answers probes and metrics from memory, through all the relay's life.
+type health struct {
+	mu     sync.Mutex
+	reason string
+	engine *engine
+}
+
+func newHealth() *health { return &health{reason: "the database is not reached yet"} }
+
+// waiting says why there is no engine yet.
+func (h *health) waiting(reason string) { h.set(reason, nil) }
+
+// running hands over to the engine.
+func (h *health) running(e *engine) { h.set("", e) }
+
+// stopping says that the end has begun.
+func (h *health) stopping() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reason = "the relay is stopping"
+}
+
+func (h *health) set(reason string, e *engine) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reason, h.engine = reason, e
+}
+
+func (h *health) now() (reason string, e *engine) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reason, h.engine
+}
+
+func (h *health) readiness() httpserver.Readiness {
+	reason, e := h.now()
+	if reason == "" {
+		reason = e.notReady()
+	}
+	if reason != "" {
+		return httpserver.Readiness{Reasons: []string{reason}}
+	}
+	return httpserver.Readiness{Ready: true}
+}
+
+func (h *health) sample() telemetry.Sample {
+	sample := telemetry.Sample{Ready: h.readiness().Ready}
+	if _, e := h.now(); e != nil {
+		sample.Pipelines = e.pipelines()
+	}
+	return sample
+}

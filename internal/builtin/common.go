@@ -1,0 +1,59 @@
+package builtin
+
+import "github.com/pg-tide/pg-tide/internal/config"
+
+const (
+	defaultBatchSize   = 500
+	maxBatchSize       = 10_000
+	defaultMaxAttempts = 5
+)
+
+// CommonFields declares the keys that every pipeline of a direction has,
+// whatever its technology.
+func CommonFields(forward bool, technologies []string) []config.Field {
+	which := config.Field{Name: "source_type", Kind: config.String, Required: true, Values: technologies, Help: "The technology of the source"}
+	if forward {
+		which.Name, which.Help = "sink_type", "The technology of the sink"
+	}
+	fields := []config.Field{
+		which,
+		{Name: "batch_size", Kind: config.Integer, Default: defaultBatchSize, Min: 1, Max: maxBatchSize,
+			Help: "Most events that are read, sent or inserted at once"},
+		{Name: "lanes", Kind: config.Integer, Default: 1, Min: 1, Max: 1,
+			Help: "Parallel workers with the order kept by key; this version has one"},
+		{Name: "wire_format", Kind: config.String, Default: "native", Values: []string{"native", "cloudevents"},
+			Help: "How events are encoded: native is CloudEvents in binary mode, cloudevents in structured mode; a source understands both whatever it says"},
+		{Name: "transform", Kind: config.Object, Help: "What is done to each event on its way", Fields: []config.Field{
+			{Name: "filter", Kind: config.String, Help: "Expression that is true for the events to keep"},
+			{Name: "payload", Kind: config.String, Help: "Expression whose value becomes the payload"},
+			languageField(),
+		}},
+		{Name: "on_error", Kind: config.String, Default: "dead_letter", Values: []string{"block", "park_key", "dead_letter"},
+			Help: "What becomes of an event that is refused: block holds the pipeline, park_key sets aside the event and those of its key behind it, dead_letter sets aside the event"},
+		{Name: "max_attempts", Kind: config.Integer, Default: defaultMaxAttempts, Min: 1, Max: 1000,
+			Help: "How often a refused event is tried before on_error applies; an event whose own expression or encoding fails is not tried again"},
+		{Name: "rate_limit", Kind: config.Object, Help: "Bound on the events per second", Fields: []config.Field{
+			{Name: "max_messages_per_second", Kind: config.Number, Required: true, Min: 0.001, Max: 1e9, Help: "Events per second, sustained"},
+			{Name: "burst_size", Kind: config.Integer, Default: 1, Min: 1, Max: 1e9, Help: "Events that may go at once after a quiet time"},
+		}},
+		{Name: "circuit_breaker", Kind: config.Object, Help: "Pause after failures in a row; it never sets an event aside", Fields: []config.Field{
+			{Name: "failure_threshold", Kind: config.Integer, Required: true, Min: 1, Max: 1e6, Help: "Failures in a row that open the circuit"},
+			{Name: "open_seconds", Kind: config.Number, Required: true, Min: 0.001, Max: 86400, Help: "How long it stays open"},
+		}},
+	}
+	if forward {
+		fields = append(fields, config.Field{Name: "routing", Kind: config.Object, Help: "Rules that choose the destination of each event; the first match wins", Fields: []config.Field{
+			{Name: "rules", Kind: config.Array, Help: "The rules in order", Fields: []config.Field{
+				{Name: "when", Kind: config.String, Required: true, Help: "Expression in the pipeline's language, see transform.language"},
+				{Name: "subject", Kind: config.String, Required: true, Aliases: []string{"topic"}, Help: "Template of the destination; empty drops the event"},
+			}},
+			{Name: "default", Kind: config.String, Help: "Template for events that match no rule; else the sink's own"},
+		}})
+	}
+	return fields
+}
+
+func languageField() config.Field {
+	return config.Field{Name: "language", Kind: config.String, Default: "jmespath", Values: []string{"jmespath", "cel"},
+		Help: "Language of the pipeline's expressions"}
+}

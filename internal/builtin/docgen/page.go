@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/pg-tide/pg-tide/internal/builtin"
+	"github.com/pg-tide/pg-tide/internal/config"
+)
+
+const introduction = `# Configuration of pipelines
+
+<!-- Generated from the declared fields by ` + "`make generate`" + `; do not edit. -->
+
+A pipeline's configuration is the ` + "`jsonb`" + ` argument of ` + "`tide.relay_set_outbox`" + ` and ` + "`tide.relay_set_inbox`" + `. It is strict: an unknown key is an error that names it and suggests the nearest, in SQL already.
+Every text may refer to ` + "`${env:NAME}`" + ` and ` + "`${file:PATH}`" + `, which the relay resolves when it starts the pipeline; keys marked *secret* should hold nothing else. Configuration is shown with secrets masked.
+
+A change is followed within a second, without a restart. A wrong configuration stops its own pipeline only; ` + "`tide.relay_status.reason`" + ` says what is wrong.
+
+`
+
+const templates = `## Templates
+
+Destinations (` + "`subject_template`, `routing`" + `) may hold ` + "`{outbox}`, `{outbox_name}`, `{stream}`, `{stream_table}`, `{op}`, `{event_type}`, `{key}`, `{event_id}`, `{outbox_id}`, `{payload.a.b}`, `{headers.x}`" + `.
+What is filled in is made safe for the transport: wildcards, blanks, control characters and empty parts become ` + "`_`" + `, so that no event leaves the prefix that you wrote. Dots stay in ` + "`{stream}` and `{event_type}`" + `, where they are part of the name, and become ` + "`_`" + ` in all others.
+
+## Expressions
+
+` + "`transform.filter`, `transform.payload`" + ` and the ` + "`when`" + ` of a rule see ` + "`payload`, `headers`, `stream`, `key`, `op` and `event_type`" + `. They are JMESPath, or CEL with ` + "`\"language\": \"cel\"`" + `:
+
+` + "```json" + `
+{"transform": {"filter": "payload.event_type == 'order.created'"}}
+{"transform": {"language": "cel", "filter": "payload.total > 100.0 && has(payload.customer_id)"}}
+` + "```" + `
+
+An expression that fails on one event is that event's failure: ` + "`on_error`" + ` decides what becomes of it, and the others flow on.
+`
+
+// page is the reference of all keys.
+func page(technologies []builtin.Technology) string {
+	var names []string
+	for i := range technologies {
+		names = append(names, technologies[i].Name)
+	}
+	var b strings.Builder
+	b.WriteString(introduction)
+	b.WriteString("## Common keys\n\n### Forward: tide.relay_set_outbox\n\n")
+	b.WriteString(table(builtin.CommonFields(true, names), ""))
+	b.WriteString("\n### Reverse: tide.relay_set_inbox\n\n")
+	b.WriteString(table(builtin.CommonFields(false, names), ""))
+	b.WriteString("\n" + templates)
+	for i := range technologies {
+		t := &technologies[i]
+		if t.SinkFields != nil {
+			fmt.Fprintf(&b, "\n## %s as a sink\n\nSee [its page](sinks/%s.md).\n\n%s", t.Title, t.Name, table(t.SinkFields(), ""))
+		}
+		if t.SourceFields != nil {
+			fmt.Fprintf(&b, "\n## %s as a source\n\nSee [its page](sources/%s.md).\n\n%s", t.Title, t.Name, table(t.SourceFields(), ""))
+		}
+	}
+	return b.String()
+}
+
+// table lists fields, nested ones under their path.
+func table(fields []config.Field, prefix string) string {
+	var b strings.Builder
+	if prefix == "" {
+		b.WriteString("| key | type | default | meaning |\n|---|---|---|---|\n")
+	}
+	for i := range fields {
+		f := &fields[i]
+		fmt.Fprintf(&b, "| `%s%s` | %s | %s | %s |\n", prefix, f.Name, f.Kind, defaultOf(f), meaning(f))
+		inner := prefix + f.Name + "."
+		if f.Kind == config.Array {
+			inner = prefix + f.Name + "[]."
+		}
+		b.WriteString(rows(f.Fields, inner))
+	}
+	return b.String()
+}
+
+func rows(fields []config.Field, prefix string) string {
+	if len(fields) == 0 {
+		return ""
+	}
+	return table(fields, prefix)
+}
+
+func defaultOf(f *config.Field) string {
+	if f.Required {
+		return "**required**"
+	}
+	if f.Default == nil {
+		return ""
+	}
+	text, err := json.Marshal(f.Default)
+	if err != nil {
+		return ""
+	}
+	return "`" + string(text) + "`"
+}
+
+func meaning(f *config.Field) string {
+	parts := []string{strings.ReplaceAll(f.Help, "|", `\|`)}
+	if len(f.Values) > 0 {
+		parts = append(parts, "One of `"+strings.Join(f.Values, "`, `")+"`")
+	}
+	if f.Min != 0 || f.Max != 0 {
+		parts = append(parts, fmt.Sprintf("From %v to %v", f.Min, f.Max))
+	}
+	if len(f.Aliases) > 0 {
+		parts = append(parts, "Also accepted as `"+strings.Join(f.Aliases, "`, `")+"`")
+	}
+	if f.Secret {
+		parts = append(parts, "*Secret*")
+	}
+	return strings.Join(parts, ". ")
+}

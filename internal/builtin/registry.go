@@ -1,0 +1,64 @@
+package builtin
+
+import (
+	"log/slog"
+
+	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/connector/nats"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/relay"
+	"github.com/pg-tide/pg-tide/internal/transform"
+	"github.com/pg-tide/pg-tide/internal/wire"
+)
+
+// Ends is what a technology's constructors get besides the configuration.
+type Ends struct {
+	Spec pipeline.Spec
+	// Templates are all destination templates of a forward pipeline.
+	Templates []string
+	Logger    *slog.Logger
+}
+
+// Technology is one kind of far end.
+type Technology struct {
+	Name string
+	// Title is the name for people.
+	Title string
+	// SinkFields and SourceFields declare the keys; nil where there is no such end.
+	SinkFields, SourceFields func() []config.Field
+	// TemplateKey is the sink's key that holds the destination template.
+	TemplateKey string
+	// Safe makes what is filled into a template safe for the transport.
+	Safe transform.Sanitizer
+	// Spelling is how the transport writes CloudEvents attributes.
+	Spelling func() wire.Spelling
+	Sink     func(values config.Values, ends Ends) (relay.Sink, error)
+	Source   func(values config.Values, ends Ends) (relay.Source, error)
+}
+
+// Technologies lists all that is in the binary.
+func Technologies() []Technology {
+	return []Technology{natsTechnology()}
+}
+
+func natsTechnology() Technology {
+	return Technology{
+		Name: "nats", Title: "NATS JetStream",
+		SinkFields: nats.SinkFields, SourceFields: nats.SourceFields,
+		TemplateKey: "subject_template", Safe: transform.NATSToken, Spelling: wire.NATS,
+		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
+			return nats.NewSink(values, natsDeps(ends))
+		},
+		Source: func(values config.Values, ends Ends) (relay.Source, error) {
+			return nats.NewSource(values, natsDeps(ends))
+		},
+	}
+}
+
+func natsDeps(ends Ends) nats.Deps {
+	deps := nats.Deps{Pipeline: ends.Spec.Name, DatabaseID: ends.Spec.DatabaseID, Templates: ends.Templates, Logger: ends.Logger}
+	if ends.Spec.Direction == pipeline.Forward {
+		deps.Outbox = ends.Spec.Endpoint
+	}
+	return deps
+}

@@ -1,0 +1,5 @@
+package outbox
+
+import "github.com/pg-tide/pg-tide/internal/relay"
+
+var _ relay.Reader = (*Reader)(nil)

@@ -1,0 +1,93 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
+
+const (
+	defaultFor  = 30 * time.Second
+	defaultRate = 50
+	shortest    = 4 * time.Second
+	mostRate    = 5000
+)
+
+// Options say how long and how loud.
+type Options struct {
+	// For is how long the demo takes, from the first line to the verdict.
+	For time.Duration
+	// Rate is the number of orders a second; stock moves half as often.
+	Rate int
+	// Keep leaves everything running after the verdict, until ctx ends.
+	Keep bool
+	Out  io.Writer
+	// Size asks the terminal for its size; nil when Out is none.
+	Size func() (width, height int)
+	// Color allows colours on a terminal.
+	Color bool
+	// Relay runs the relay of the database at postgresURL until ctx ends.
+	Relay func(ctx context.Context, postgresURL string, logger *slog.Logger) error
+}
+
+// OptionError is a wrong option: the caller's mistake.
+type OptionError struct{ text string }
+
+// Error names the option, its value and the rule.
+func (e *OptionError) Error() string { return e.text }
+
+func (o Options) withDefaults() (Options, error) {
+	if o.For == 0 {
+		o.For = defaultFor
+	}
+	if o.Rate == 0 {
+		o.Rate = defaultRate
+	}
+	switch {
+	case o.For < shortest:
+		return o, &OptionError{fmt.Sprintf("the demo cannot take %s: it needs at least %s to start, show and compare", o.For, shortest)}
+	case o.Rate < 1 || o.Rate > mostRate:
+		return o, &OptionError{fmt.Sprintf("the demo cannot make %d orders a second: 1 to %d are allowed", o.Rate, mostRate)}
+	}
+	return o, nil
+}
+
+// Run plays the demo. It returns nil when everything that was committed had
+// arrived once, in order, and nothing else; everything that it started is gone
+// when it returns, also when ctx ended early.
+func Run(ctx context.Context, o Options) (err error) {
+	o, err = o.withDefaults()
+	if err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	s := newShow(o, fail)
+	s.screen.say("pg_tide demo: starting PostgreSQL, NATS, four services and their relays …")
+	// What failed in the background explains what failed here.
+	defer func() {
+		if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+			err = cause
+		} else if err != nil && ctx.Err() != nil {
+			err = errors.New("the demo was stopped before its end; everything it had started is gone")
+		}
+	}()
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.setUp(ctx); err != nil {
+		return err
+	}
+	if err := s.play(ctx); err != nil {
+		return err
+	}
+	problem := s.judge(ctx)
+	if !o.Keep || ctx.Err() != nil {
+		return problem
+	}
+	if err := s.stay(ctx); err != nil {
+		return errors.Join(problem, err)
+	}
+	return problem
+}

@@ -1,0 +1,1 @@
+select count(*), count(*) filter (where processed_at is null) from tide.shipping_triggers_inbox

@@ -1,0 +1,1 @@
+select coalesce(sum(lag_events), 0)::bigint from tide.relay_status where direction = 'forward'

@@ -1,0 +1,1 @@
+select event_id, subject, seq from shipments order by id

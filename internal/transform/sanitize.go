@@ -1,0 +1,45 @@
+package transform
+
+import "strings"
+
+// Sanitizer makes a value safe to be filled into a destination, so that no
+// event leaves the prefix that the operator wrote. dotsAllowed is true for
+// values whose dots are part of the name.
+type Sanitizer func(value string, dotsAllowed bool) string
+
+// NATSToken makes a value safe within a NATS subject: wildcards, blanks,
+// control characters, invalid UTF-8 and (unless allowed) dots become "_", and
+// so does an empty token, at the ends and between dots.
+func NATSToken(value string, dotsAllowed bool) string {
+	var b strings.Builder
+	lastDot := true // an empty token at the start
+	for _, r := range value {
+		switch {
+		case r == '.' && dotsAllowed:
+			if lastDot {
+				b.WriteByte('_')
+			}
+			b.WriteByte('.')
+			lastDot = true
+			continue
+		case r <= ' ' || r == 0x7f || r == '*' || r == '>' || r == '.' || r == '\uFFFD' || isBlank(r):
+			b.WriteByte('_')
+		default:
+			b.WriteRune(r)
+		}
+		lastDot = false
+	}
+	if lastDot {
+		b.WriteByte('_')
+	}
+	return b.String()
+}
+
+// isBlank tells whether r is a blank or a control character beyond ASCII.
+func isBlank(r rune) bool {
+	switch {
+	case 0x80 <= r && r <= 0xa0, r == 0x1680, 0x2000 <= r && r <= 0x200f, 0x2028 <= r && r <= 0x202f, r == 0x205f, r == 0x3000, r == 0xfeff:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,114 @@
+package schema_test
+
+import (
+	osexec "os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
+	"github.com/pg-tide/pg-tide/internal/throwaway"
+	"github.com/pg-tide/pg-tide/schema"
+)
+
+// everyRow lists what users and relays have put there, and the sequences.
+const everyRow = `
+	select 'node ' || n::text as line from tide.node n
+	union all select 'outbox ' || o::text from tide.outbox o
+	union all select 'part ' || p::text from tide.outbox_part p
+	union all select 'publisher ' || p::text from tide.outbox_publisher p
+	union all select 'event ' || e::text from tide.outbox_event e
+	union all select 'inbox ' || i::text from tide.inbox i
+	union all select 'message ' || m::text from tide.inbox_message m
+	union all select 'pipeline ' || p::text from tide.pipeline p
+	union all select 'owner ' || o::text from tide.pipeline_owner o
+	union all select 'position ' || p::text from tide.pipeline_position p
+	union all select 'state ' || s::text from tide.pipeline_state s
+	union all select 'relay ' || r::text from tide.relay_instance r
+	union all select 'dead letter ' || d::text from tide.dead_letter d
+	union all select 'sequence ' || s.schemaname || '.' || s.sequencename || ' ' || coalesce(s.last_value::text, '')
+		from pg_sequences s where s.schemaname = 'tide'
+	order by line`
+
+func TestDumpAndRestoreKeepRowsConfigurationAndPositions(t *testing.T) {
+	dump, restore := dumpTools(t)
+	source := pgtest.Default(t.Context())
+	ways := map[string]func(testing.TB, int) *pgx.Conn{"command": embeddedAlone, "extension": extension}
+	for way, install := range ways {
+		t.Run(way, func(t *testing.T) {
+			from := install(t, source)
+			fill(t, from)
+			exec(t, from, `insert into tide.relay_instance (id, host, pid, version) values (gen_random_uuid(), 'h', 1, '1')`)
+			exec(t, from, `insert into tide.pipeline_state (pipeline_id, state) select id, 'running' from tide.pipeline`)
+			want := column[string](t, from, everyRow)
+			file := filepath.Join(t.TempDir(), "dump")
+			tool(t, dump, "--format=custom", "--file="+file, "--dbname="+from.Config().ConnString())
+			pgtest.Each(t, []int{source, pgtest.Newest}, func(t *testing.T, major int) {
+				placeExtension(t, major)
+				// The roles belong to the cluster; a dump of a database has none.
+				exec(t, embeddedAlone(t, major), "select 1")
+				to := pgtest.Conn(t, pgtest.Database(t, major))
+				tool(t, restore, "--exit-on-error", "--dbname="+to.Config().ConnString(), file)
+				got := column[string](t, to, everyRow)
+				if strings.Join(got, "\n") != strings.Join(want, "\n") {
+					t.Errorf("rows after the restore:\n%s\nbefore:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+				}
+				if major == source {
+					sameCatalog(t, "restored", catalog(t, to), catalog(t, from))
+				}
+				afterRestore(t, to)
+			})
+		})
+	}
+}
+
+// afterRestore shows that work goes on where it stopped.
+func afterRestore(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	if err := schema.Verify(t.Context(), conn); err != nil {
+		t.Error(err)
+	}
+	exec(t, conn, `select tide.outbox_publish('order_events', '{"n": 21}'::jsonb)`)
+	if n := value[int](t, conn, `select count(distinct id) from tide.outbox_event`); n != 21 {
+		t.Errorf("%d events after publishing the 21st", n)
+	}
+	exec(t, conn, `select tide.outbox_create('more'), tide.inbox_create('more')`)
+	exec(t, conn, `select tide.outbox_publish('more', '{}'::jsonb)`)
+	receive(t, conn, "payment_triggers", 21)
+	if n := value[int](t, conn, `select count(*) from tide.inbox_pending('payment_triggers')`); n != 19 {
+		t.Errorf("%d messages are pending, want 19: 21 less one processed and one delayed", n)
+	}
+	if err := schema.Install(t.Context(), conn); err != nil {
+		t.Errorf("installing over the restored: %v", err)
+	}
+}
+
+func embeddedAlone(t testing.TB, major int) *pgx.Conn {
+	t.Helper()
+	conn := pgtest.Conn(t, pgtest.Database(t, major))
+	if err := schema.Install(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func dumpTools(t *testing.T) (dump, restore string) {
+	t.Helper()
+	major := pgtest.Default(t.Context())
+	dump, dumps := throwaway.Tool(t.Context(), "pg_dump", major)
+	restore, restores := throwaway.Tool(t.Context(), "pg_restore", major)
+	if !dumps || !restores {
+		t.Skip("there is no pg_dump on this machine, and the fetched servers come without it")
+	}
+	return dump, restore
+}
+
+func tool(t *testing.T, program string, arguments ...string) {
+	t.Helper()
+	out, err := osexec.CommandContext(t.Context(), program, arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", filepath.Base(program), arguments[0], err, out)
+	}
+}

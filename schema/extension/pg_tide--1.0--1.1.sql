@@ -1,0 +1,2530 @@
+-- Written by: go run ./schema/generate
+\echo Use "alter extension pg_tide update" to load this file. \quit
+
+-- tables/0006_inbox_held_keys.sql
+
+-- Two indexes on each inbox, both small: dead letters, so that counting and
+-- listing them does not read the whole inbox; and messages that wait after a
+-- failure, by key, so that an ordered inbox can hold back what follows them.
+-- Locks: SHARE on each inbox while its indexes are built; inserts wait.
+do $$
+declare
+    leaf regclass;
+begin
+    for leaf in
+        select i.inhrelid
+        from pg_inherits i
+        where i.inhparent = 'tide.inbox_message'::regclass and i.inhrelid <> 'tide.inbox_message_0'::regclass
+        order by i.inhrelid
+    loop
+        execute format('create index on %s (id) where dead_at is not null', leaf);
+        execute format('create index on %s (key, id)
+            where next_attempt_at is not null and processed_at is null and dead_at is null', leaf);
+    end loop;
+end
+$$;
+
+-- functions/config_check.sql
+
+-- Checking a pipeline's configuration as far as SQL can tell. No lock.
+
+create or replace function tide.config_refuse(pipeline text, problem text, advice text, code text default '22023')
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = code,
+        message = format('configuration of pipeline "%s": %s', pipeline, problem),
+        hint = advice;
+end
+$$;
+comment on function tide.config_refuse(text, text, text, text) is
+'Raises the error for a configuration that is not right.';
+
+create or replace function tide.config_check(pipeline text, direction text, config jsonb) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    technology text;
+begin
+    if config is null then
+        perform tide.config_refuse(pipeline, 'config is null',
+            'Give a JSON object, for instance ''{"sink_type": "nats", "url": "nats://localhost:4222"}''.', '22004');
+    end if;
+    if jsonb_typeof(config) <> 'object' then
+        perform tide.config_refuse(pipeline,
+            format('config is of type %s, value %s', jsonb_typeof(config), left(tide.config_mask(config)::text, 60)),
+            'Give a JSON object, for instance ''{"sink_type": "nats", "url": "nats://localhost:4222"}''.');
+    end if;
+    technology := tide.config_technology(pipeline, direction, config);
+    perform tide.config_check_object(pipeline, technology, direction, '', config);
+    perform tide.config_check_required(pipeline, technology, direction, config);
+    perform tide.config_check_expressions(pipeline, config);
+end
+$$;
+comment on function tide.config_check(text, text, jsonb) is
+'Refuses a pipeline''s configuration that cannot be right.';
+
+-- The far end's technology, from sink_type or source_type.
+create or replace function tide.config_technology(pipeline text, direction text, config jsonb) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    type_key  text := case direction when 'forward' then 'sink_type' else 'source_type' end;
+    wrong_key text := case direction when 'forward' then 'source_type' else 'sink_type' end;
+    known     text[] := array(
+        select distinct k.technology
+        from tide.config_keys() k
+        where k.technology <> 'common' and coalesce(k.direction, config_technology.direction) = config_technology.direction
+        order by k.technology);
+    chosen    text := config ->> type_key;
+begin
+    if config ? wrong_key then
+        perform tide.config_refuse(pipeline,
+            format('key "%s" does not belong into a %s pipeline', wrong_key, direction),
+            format('Write "%s" there, or use tide.%s.', type_key,
+                case direction when 'forward' then 'relay_set_inbox' else 'relay_set_outbox' end));
+    end if;
+    if chosen is null then
+        perform tide.config_refuse(pipeline, format('key "%s" is missing', type_key),
+            format('Say what the far end is, one of: %s.', array_to_string(known, ', ')));
+    end if;
+    if not chosen = any(known) then
+        perform tide.config_refuse(pipeline, format('%s "%s" is not known', type_key, left(chosen, 60)),
+            format('Choose one of: %s.', array_to_string(known, ', ')));
+    end if;
+    return chosen;
+end
+$$;
+comment on function tide.config_technology(text, text, jsonb) is
+'The technology of a configuration''s far end; an error when it is unknown.';
+
+-- Every key of an object and, where its own keys are declared, of those within.
+create or replace function tide.config_check_object(
+    pipeline   text,
+    technology text,
+    direction  text,
+    prefix     text,
+    config     jsonb
+) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    entry    record;
+    declared record;
+    path     text;
+begin
+    for entry in select e.key, e.value from jsonb_each(config) e order by e.key loop
+        path := prefix || entry.key;
+        select k.key, k.kind, k.alias_of, k.choices into declared
+        from tide.config_keys() k
+        where k.key = path
+            and k.technology in ('common', config_check_object.technology)
+            and coalesce(k.direction, config_check_object.direction) = config_check_object.direction
+        limit 1;
+        if not found then
+            perform tide.config_refuse_key(pipeline, technology, direction, path);
+        end if;
+        perform tide.config_check_value(pipeline, path, declared.kind, declared.choices, entry.value);
+        if declared.alias_of is not null then
+            if config ? split_part(declared.alias_of, '.', -1) then
+                perform tide.config_refuse(pipeline, format('keys "%s" and "%s" say the same', path, declared.alias_of),
+                    format('Leave out "%s".', path));
+            end if;
+            raise notice using message =
+                format('configuration of pipeline "%s": key "%s" is an alias of "%s"', pipeline, path, declared.alias_of);
+        end if;
+        if jsonb_typeof(entry.value) = 'object'
+            and exists (select from tide.config_keys() k where k.key like replace(path, '_', '\_') || '.%')
+        then
+            perform tide.config_check_object(pipeline, technology, direction, path || '.', entry.value);
+        end if;
+        perform tide.config_warn_secret(pipeline, path, entry.key, entry.value);
+    end loop;
+end
+$$;
+comment on function tide.config_check_object(text, text, text, text, jsonb) is
+'Refuses unknown keys and wrong values in a configuration.';
+
+create or replace function tide.config_refuse_key(pipeline text, technology text, direction text, path text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known text[] := array(
+        select k.key
+        from tide.config_keys() k
+        where k.technology in ('common', config_refuse_key.technology)
+            and coalesce(k.direction, config_refuse_key.direction) = config_refuse_key.direction
+            and k.alias_of is null
+        order by k.key);
+    near  text := tide.nearest_name(path, known);
+begin
+    perform tide.config_refuse(pipeline,
+        format('key "%s" is not known for a %s pipeline with %s', left(path, 80), direction, technology),
+        case
+            when near is not null then format('Did you mean "%s"?', near)
+            else format('The keys are: %s.', array_to_string(known, ', '))
+        end);
+end
+$$;
+comment on function tide.config_refuse_key(text, text, text, text) is
+'Raises the error for an unknown key, with the nearest known one.';
+
+create or replace function tide.config_check_value(pipeline text, path text, kind text, choices text[], value jsonb)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    actual text := jsonb_typeof(value);
+    shown  text := case when tide.config_is_secret(path) then '(secret)' else left(tide.config_mask(value)::text, 60) end;
+    fits   boolean;
+begin
+    fits := case kind
+        when 'integer' then actual = 'number' and trunc((value #>> '{}')::numeric) = (value #>> '{}')::numeric
+        else actual = kind
+    end;
+    if not fits then
+        perform tide.config_refuse(pipeline,
+            format('key "%s" is %s, of type %s', path, shown, actual),
+            format('Give a value of type %s, or leave the key out.', kind));
+    end if;
+    if kind = 'string' and value #>> '{}' = '' then
+        perform tide.config_refuse(pipeline, format('key "%s" is empty', path),
+            'Give a value, or leave the key out.');
+    end if;
+    if kind = 'string' and not tide.config_is_reference(value #>> '{}') and not value #>> '{}' = any(choices) then
+        perform tide.config_refuse(pipeline, format('key "%s" is %s', path, shown),
+            format('Choose one of: %s.', array_to_string(choices, ', ')));
+    end if;
+end
+$$;
+comment on function tide.config_check_value(text, text, text, text[], jsonb) is
+'Refuses a configuration value of the wrong type or not among the choices.';
+
+create or replace function tide.config_check_required(pipeline text, technology text, direction text, config jsonb)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    missing text;
+begin
+    select string_agg(format('"%s"', k.key), ', ' order by k.key) into missing
+    from tide.config_keys() k
+    where k.required
+        and k.technology in ('common', config_check_required.technology)
+        and coalesce(k.direction, config_check_required.direction) = config_check_required.direction
+        and k.key not like '%.%'
+        and not config ? k.key
+        and not exists (select from tide.config_keys() a where a.alias_of = k.key and config ? a.key);
+    if missing is not null then
+        perform tide.config_refuse(pipeline, format('key %s is missing', missing),
+            format('A %s pipeline with %s needs it.', direction, technology));
+    end if;
+end
+$$;
+comment on function tide.config_check_required(text, text, text, jsonb) is
+'Refuses a configuration that lacks a required key.';
+
+-- A literal secret is taken, and pointed out: whoever may read tide.pipeline
+-- or a dump sees it.
+create or replace function tide.config_warn_secret(pipeline text, path text, key text, value jsonb) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    written text := value #>> '{}';
+begin
+    if jsonb_typeof(value) = 'string'
+        and (tide.config_is_secret(key) and not tide.config_is_reference(written)
+            or tide.config_mask_text(written) <> written)
+    then
+        raise notice using
+            message = format('configuration of pipeline "%s": the secret in key "%s" is stored as written', pipeline, path),
+            hint = 'Write a reference instead, ${env:NAME} or ${file:PATH}: the relay resolves it.';
+    end if;
+end
+$$;
+comment on function tide.config_warn_secret(text, text, text, jsonb) is
+'Points out a secret that is written into a configuration.';
+
+-- functions/config_expression.sql
+
+-- Expressions in a configuration: what SQL can tell about them. Whether they
+-- compile, the relay says. No lock.
+
+create or replace function tide.config_check_expressions(pipeline text, config jsonb) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    rule record;
+    path text;
+begin
+    foreach path in array array['filter', 'payload'] loop
+        if config #> array['transform', path] is not null then
+            perform tide.config_check_expression(pipeline, 'transform.' || path, config #> array['transform', path]);
+        end if;
+    end loop;
+    if jsonb_typeof(config #> '{routing,rules}') = 'array' then
+        for rule in
+            select r.value, r.ordinality
+            from jsonb_array_elements(config #> '{routing,rules}') with ordinality r
+        loop
+            path := format('routing.rules[%s]', rule.ordinality - 1);
+            if jsonb_typeof(rule.value) <> 'object' or not rule.value ?& array['when', 'subject'] then
+                perform tide.config_refuse(pipeline, format('key "%s" is %s', path, left(rule.value::text, 60)),
+                    'A rule is an object with "when", an expression, and "subject", a template.');
+            end if;
+            perform tide.config_check_expression(pipeline, path || '.when', rule.value -> 'when');
+        end loop;
+    end if;
+end
+$$;
+comment on function tide.config_check_expressions(text, jsonb) is
+'Refuses a configuration whose expressions cannot be right.';
+
+-- An expression is a text that is not blank, with every quote and bracket closed.
+create or replace function tide.config_check_expression(pipeline text, path text, expression jsonb) returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    source  text := expression #>> '{}';
+    opened  text := '';
+    quote   text;
+    letter  text;
+    skipped boolean := false;
+    advice  text := 'An expression looks like: payload.event_type == ''order.created''.';
+begin
+    if jsonb_typeof(expression) <> 'string' or source ~ '^\s*$' then
+        perform tide.config_refuse(pipeline, format('key "%s" is %s', path, left(expression::text, 60)), advice);
+    end if;
+    for position in 1 .. length(source) loop
+        letter := substr(source, position, 1);
+        if skipped then
+            skipped := false;
+        elsif quote is not null then
+            skipped := letter = '\';
+            quote := case when letter = quote then null else quote end;
+        elsif letter in ('''', '"', '`') then
+            quote := letter;
+        elsif letter in ('(', '[', '{') then
+            opened := opened || translate(letter, '([{', ')]}');
+        elsif letter in (')', ']', '}') then
+            if right(opened, 1) <> letter then
+                perform tide.config_refuse(pipeline,
+                    format('key "%s": "%s" at character %s of %s closes nothing', path, letter, position, left(source, 120)), advice);
+            end if;
+            opened := left(opened, -1);
+        end if;
+    end loop;
+    if quote is not null or opened <> '' then
+        perform tide.config_refuse(pipeline,
+            format('key "%s": %s is not closed in %s', path, coalesce('quote ' || quote, 'a bracket, ' || right(opened, 1) || ' is awaited,'), left(source, 120)), advice);
+    end if;
+end
+$$;
+comment on function tide.config_check_expression(text, text, jsonb) is
+'Refuses a text that cannot be an expression.';
+
+-- functions/config_keys.sql
+
+-- Generated from the declared configuration fields; do not edit.
+--
+-- The keys that a pipeline's configuration may have: nested keys by their
+-- path, "common" for those of every technology, a null direction for both.
+create or replace function tide.config_keys()
+returns table (
+    technology text,
+    direction  text,
+    key        text,
+    kind       text,
+    alias_of   text,
+    choices    text[],
+    required   boolean
+)
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    values
+    ('common', 'forward', 'sink_type', 'string', null::text, '{nats}'::text[], true),
+    ('common', 'forward', 'batch_size', 'integer', null, null, false),
+    ('common', 'forward', 'lanes', 'integer', null, null, false),
+    ('common', 'forward', 'wire_format', 'string', null, '{native,cloudevents}', false),
+    ('common', 'forward', 'transform', 'object', null, null, false),
+    ('common', 'forward', 'transform.filter', 'string', null, null, false),
+    ('common', 'forward', 'transform.payload', 'string', null, null, false),
+    ('common', 'forward', 'transform.language', 'string', null, '{jmespath,cel}', false),
+    ('common', 'forward', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
+    ('common', 'forward', 'max_attempts', 'integer', null, null, false),
+    ('common', 'forward', 'rate_limit', 'object', null, null, false),
+    ('common', 'forward', 'rate_limit.max_messages_per_second', 'number', null, null, false),
+    ('common', 'forward', 'rate_limit.burst_size', 'integer', null, null, false),
+    ('common', 'forward', 'circuit_breaker', 'object', null, null, false),
+    ('common', 'forward', 'circuit_breaker.failure_threshold', 'integer', null, null, false),
+    ('common', 'forward', 'circuit_breaker.open_seconds', 'number', null, null, false),
+    ('common', 'forward', 'routing', 'object', null, null, false),
+    ('common', 'forward', 'routing.rules', 'array', null, null, false),
+    ('common', 'forward', 'routing.default', 'string', null, null, false),
+    ('common', 'reverse', 'source_type', 'string', null, '{nats}', true),
+    ('common', 'reverse', 'batch_size', 'integer', null, null, false),
+    ('common', 'reverse', 'lanes', 'integer', null, null, false),
+    ('common', 'reverse', 'wire_format', 'string', null, '{native,cloudevents}', false),
+    ('common', 'reverse', 'transform', 'object', null, null, false),
+    ('common', 'reverse', 'transform.filter', 'string', null, null, false),
+    ('common', 'reverse', 'transform.payload', 'string', null, null, false),
+    ('common', 'reverse', 'transform.language', 'string', null, '{jmespath,cel}', false),
+    ('common', 'reverse', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
+    ('common', 'reverse', 'max_attempts', 'integer', null, null, false),
+    ('common', 'reverse', 'rate_limit', 'object', null, null, false),
+    ('common', 'reverse', 'rate_limit.max_messages_per_second', 'number', null, null, false),
+    ('common', 'reverse', 'rate_limit.burst_size', 'integer', null, null, false),
+    ('common', 'reverse', 'circuit_breaker', 'object', null, null, false),
+    ('common', 'reverse', 'circuit_breaker.failure_threshold', 'integer', null, null, false),
+    ('common', 'reverse', 'circuit_breaker.open_seconds', 'number', null, null, false),
+    ('nats', 'forward', 'url', 'string', null, null, true),
+    ('nats', 'forward', 'credentials_file', 'string', null, null, false),
+    ('nats', 'forward', 'credentials', 'string', 'credentials_file', null, false),
+    ('nats', 'forward', 'nkey_seed', 'string', null, null, false),
+    ('nats', 'forward', 'token', 'string', null, null, false),
+    ('nats', 'forward', 'username', 'string', null, null, false),
+    ('nats', 'forward', 'password', 'string', null, null, false),
+    ('nats', 'forward', 'tls_ca_file', 'string', null, null, false),
+    ('nats', 'forward', 'tls_ca_cert', 'string', 'tls_ca_file', null, false),
+    ('nats', 'forward', 'tls_cert_file', 'string', null, null, false),
+    ('nats', 'forward', 'tls_key_file', 'string', null, null, false),
+    ('nats', 'forward', 'tls_server_name', 'string', null, null, false),
+    ('nats', 'forward', 'subject_template', 'string', null, null, false),
+    ('nats', 'forward', 'subject', 'string', 'subject_template', null, false),
+    ('nats', 'forward', 'stream', 'string', null, null, false),
+    ('nats', 'forward', 'create_stream', 'boolean', null, null, false),
+    ('nats', 'forward', 'storage', 'string', null, '{file,memory}', false),
+    ('nats', 'forward', 'replicas', 'integer', null, null, false),
+    ('nats', 'forward', 'duplicate_window', 'string', null, null, false),
+    ('nats', 'reverse', 'url', 'string', null, null, true),
+    ('nats', 'reverse', 'credentials_file', 'string', null, null, false),
+    ('nats', 'reverse', 'credentials', 'string', 'credentials_file', null, false),
+    ('nats', 'reverse', 'nkey_seed', 'string', null, null, false),
+    ('nats', 'reverse', 'token', 'string', null, null, false),
+    ('nats', 'reverse', 'username', 'string', null, null, false),
+    ('nats', 'reverse', 'password', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_ca_file', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_ca_cert', 'string', 'tls_ca_file', null, false),
+    ('nats', 'reverse', 'tls_cert_file', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_key_file', 'string', null, null, false),
+    ('nats', 'reverse', 'tls_server_name', 'string', null, null, false),
+    ('nats', 'reverse', 'subject', 'string', null, null, true),
+    ('nats', 'reverse', 'durable_name', 'string', null, null, false),
+    ('nats', 'reverse', 'consumer', 'string', 'durable_name', null, false),
+    ('nats', 'reverse', 'consumer_group', 'string', null, null, false),
+    ('nats', 'reverse', 'queue_group', 'string', 'consumer_group', null, false),
+    ('nats', 'reverse', 'deliver_from', 'string', null, null, false),
+    ('nats', 'reverse', 'auto_offset_reset', 'string', 'deliver_from', null, false),
+    ('nats', 'reverse', 'ack_wait_secs', 'integer', null, null, false),
+    ('nats', 'reverse', 'max_ack_pending', 'integer', null, null, false),
+    ('nats', 'reverse', 'stream', 'string', null, null, false),
+    ('nats', 'reverse', 'create_stream', 'boolean', null, null, false),
+    ('nats', 'reverse', 'storage', 'string', null, '{file,memory}', false),
+    ('nats', 'reverse', 'replicas', 'integer', null, null, false),
+    ('nats', 'reverse', 'duplicate_window', 'string', null, null, false)
+$$;
+
+comment on function tide.config_keys() is 'The keys that a pipeline''s configuration may have.';
+
+-- functions/config_mask.sql
+
+-- Secrets in configurations: recognising and hiding them. No lock.
+
+-- Keys whose value is a secret.
+create or replace function tide.config_is_secret(key text) returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select key ~* '(^|_)(password|passphrase|token|secret|seed|api_key|access_key|private_key)$'
+$$;
+comment on function tide.config_is_secret(text) is
+'Whether the value of a configuration key is a secret.';
+
+-- A reference such as ${env:NAME} says where a secret is and is none itself.
+create or replace function tide.config_is_reference(value text) returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select value ~ '^\$\{(env|file):[^}]*\}$'
+$$;
+comment on function tide.config_is_reference(text) is
+'Whether a configuration value is nothing but a reference to a secret.';
+
+-- A text without the passwords in the URLs it holds; a token alone in front of
+-- the @ is one too.
+create or replace function tide.config_mask_text(value text) returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select regexp_replace(
+        regexp_replace(value, '(://[^/@:,\s]*):(?!\$\{[^}]*\}@)[^/@]*@', '\1:***@', 'g'),
+        '://(?!\$\{[^}]*\}@)[^/@:,\s]+@', '://***@', 'g')
+$$;
+comment on function tide.config_mask_text(text) is
+'A text without the passwords in its URLs.';
+
+create or replace function tide.config_mask(config jsonb) returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    case jsonb_typeof(config)
+        when 'object' then
+            return (
+                select coalesce(jsonb_object_agg(
+                    e.key,
+                    case
+                        when tide.config_is_secret(e.key) and not tide.config_is_reference(e.value #>> '{}') then '"***"'
+                        else tide.config_mask(e.value)
+                    end), '{}')
+                from jsonb_each(config) e
+            );
+        when 'array' then
+            return (select coalesce(jsonb_agg(tide.config_mask(e.value) order by e.ordinality), '[]')
+                    from jsonb_array_elements(config) with ordinality e);
+        when 'string' then
+            return to_jsonb(tide.config_mask_text(config #>> '{}'));
+        else
+            return config;
+    end case;
+end
+$$;
+comment on function tide.config_mask(jsonb) is
+'A configuration with its secrets replaced by ***; references to secrets stay.';
+
+-- functions/dead_letter.sql
+
+-- Dead letters of pipelines: trying again, giving up. Locks: the dead
+-- letters' rows. Running relays are told on channel tide_relay.
+
+create or replace function tide.dead_letter_retry(pipeline text, ids bigint[]) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asked_of tide.pipeline := tide.pipeline_find(pipeline);
+    changed  bigint;
+begin
+    perform tide.dead_letter_check_ids(pipeline, ids);
+    update tide.dead_letter d
+    set retry_requested_at = clock_timestamp()
+    where d.pipeline_id = asked_of.id and d.id = any(ids);
+    get diagnostics changed = row_count;
+    perform pg_notify('tide_relay', pipeline);
+    return changed;
+end
+$$;
+comment on function tide.dead_letter_retry(text, bigint[]) is
+'Asks the relay to try dead letters again; returns how many there were of these. One that succeeds vanishes.
+Example: select tide.dead_letter_retry(''orders-to-nats'', array(select id from tide.dead_letters where pipeline = ''orders-to-nats''));';
+
+create or replace function tide.dead_letter_discard(pipeline text, ids bigint[]) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asked_of tide.pipeline := tide.pipeline_find(pipeline);
+    changed  bigint;
+begin
+    perform tide.dead_letter_check_ids(pipeline, ids);
+    delete from tide.dead_letter d
+    where d.pipeline_id = asked_of.id and d.id = any(ids);
+    get diagnostics changed = row_count;
+    perform pg_notify('tide_relay', pipeline);
+    return changed;
+end
+$$;
+comment on function tide.dead_letter_discard(text, bigint[]) is
+'Removes dead letters for good; returns how many there were of these.
+Example: select tide.dead_letter_discard(''orders-to-nats'', array[7, 8]);';
+
+create or replace function tide.dead_letter_check_ids(pipeline text, ids bigint[]) returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if ids is null then
+        raise exception using
+            errcode = '22004',
+            message = format('ids of dead letters of pipeline "%s" is null', pipeline),
+            hint = format('Name them, for instance: array(select id from tide.dead_letters where pipeline = %L).', pipeline);
+    end if;
+end
+$$;
+comment on function tide.dead_letter_check_ids(text, bigint[]) is
+'Refuses null in place of the ids of dead letters.';
+
+-- functions/inbox.sql
+
+-- Inboxes: creating and dropping.
+
+-- The number of an inbox, for tide.inbox_pending and the like.
+create or replace function tide.inbox_id(name text) returns integer
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    id integer;
+begin
+    select i.id into id from tide.inbox i where i.name = inbox_id.name;
+    if not found then
+        perform tide.refuse_unknown('inbox', name, array(select i.name from tide.inbox i));
+    end if;
+    return id;
+end
+$$;
+comment on function tide.inbox_id(text) is
+'The number of an inbox; an error when there is none of that name.';
+
+create or replace function tide.inbox_is_ordered(name text) returns boolean
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select i.ordered from tide.inbox i where i.name = inbox_is_ordered.name);
+end
+$$;
+comment on function tide.inbox_is_ordered(text) is
+'Whether an inbox keeps the order of each key.';
+
+-- Creates the partition "<name>_inbox" with its keys and indexes.
+-- Locks: SHARE UPDATE EXCLUSIVE on tide.inbox_message, which working does not notice.
+create or replace function tide.inbox_create(
+    name         text,
+    max_attempts integer  default 10,
+    retention    interval default '7 days',
+    ordered      boolean  default true
+) returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    leaf   text := name || '_inbox';
+    new_id integer;
+begin
+    perform tide.check_name('inbox', name);
+    perform tide.check_retention('inbox', name, retention);
+    if max_attempts is null or max_attempts < 1 then
+        raise exception using
+            errcode = case when max_attempts is null then '22004' else '22023' end,
+            message = format('max_attempts %s of inbox "%s" is not a number from 1', coalesce(max_attempts::text, 'null'), name),
+            hint = 'Give the number of failures after which a message becomes a dead letter, for instance 10.';
+    end if;
+    if ordered is null then
+        raise exception using
+            errcode = '22004',
+            message = format('ordered of inbox "%s" is null', name),
+            hint = 'Say true to keep the order of each key, or false.';
+    end if;
+    insert into tide.inbox as i (name, max_attempts, retention, ordered)
+    values (inbox_create.name, inbox_create.max_attempts, inbox_create.retention, inbox_create.ordered)
+    on conflict on constraint inbox_name_key do nothing
+    returning i.id into new_id;
+    if new_id is null then
+        raise exception using
+            errcode = '42710',
+            message = format('inbox "%s" already exists', name),
+            hint = 'Choose another name, or drop it with tide.inbox_drop.';
+    end if;
+    if to_regclass(format('tide.%I', leaf)) is not null then
+        raise exception using
+            errcode = '42P07',
+            message = format('inbox "%s" needs the relation tide."%s", which already exists', name, leaf),
+            hint = 'Choose another name, or rename that relation.';
+    end if;
+    perform tide.node_id();
+    perform tide.inbox_create_partition(new_id, leaf);
+end
+$$;
+comment on function tide.inbox_create(text, integer, interval, boolean) is
+'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention; ordered keeps the order of each key.
+Example: select tide.inbox_create(''payment_triggers'', max_attempts => 5);';
+
+create or replace function tide.inbox_create_partition(inbox_id integer, leaf text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)', leaf);
+    execute format('alter table tide.%I add primary key (inbox_id, id), add unique (inbox_id, event_id)', leaf);
+    -- Written so that the planner has no statistics for it: those of a time when
+    -- nothing was pending would make it read and sort a whole backlog.
+    execute format('create index on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', leaf);
+    execute format('create index on tide.%I (id) where dead_at is not null', leaf);
+    execute format('create index on tide.%I (key, id)
+        where next_attempt_at is not null and processed_at is null and dead_at is null', leaf);
+    execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
+    execute format('comment on table tide.%I is %L', leaf,
+        'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');
+    perform tide.copy_grants('tide.inbox_message', format('tide.%I', leaf)::regclass);
+end
+$$;
+comment on function tide.inbox_create_partition(integer, text) is
+'Makes the relation that holds the messages of one inbox.';
+
+-- Whoever may do something with the one table may then do it with the other.
+create or replace function tide.copy_grants(source regclass, target regclass) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    entry record;
+begin
+    for entry in
+        select a.privilege_type, r.rolname
+        from pg_class c
+        cross join aclexplode(c.relacl) a
+        join pg_roles r on r.oid = a.grantee
+        where c.oid = source and a.grantee <> c.relowner
+        order by r.rolname, a.privilege_type
+    loop
+        execute format('grant %s on %s to %I', entry.privilege_type, target, entry.rolname);
+    end loop;
+end
+$$;
+comment on function tide.copy_grants(regclass, regclass) is
+'Gives everybody the rights on a table that they have on another.';
+
+-- Locks: ACCESS EXCLUSIVE on tide.inbox_message: whoever works on any inbox
+-- waits, so it is waited for three seconds at most.
+create or replace function tide.inbox_drop(name text, if_exists boolean default false) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'
+as $$
+declare
+    dropped integer;
+    used_by text;
+begin
+    if if_exists and name is not null and not exists (select from tide.inbox i where i.name = inbox_drop.name) then
+        return false;
+    end if;
+    dropped := tide.inbox_id(name);
+    perform from tide.inbox i where i.id = dropped for update;
+    select string_agg(format('"%s"', p.name), ', ' order by p.name) into used_by
+    from tide.pipeline p
+    where p.inbox_id = dropped;
+    if used_by is not null then
+        raise exception using
+            errcode = '55006',
+            message = format('inbox "%s" is used by pipeline %s', name, used_by),
+            hint = 'Delete the pipeline first: select tide.relay_delete(…);';
+    end if;
+    begin
+        execute format('drop table tide.%I', name || '_inbox');
+    exception
+        when lock_not_available then
+            raise exception using
+                errcode = '55P03',
+                message = format('inbox "%s" was not dropped: transactions that read an inbox are open', name),
+                hint = 'Try again when they have ended; pg_stat_activity shows them.';
+        when dependent_objects_still_exist then
+            raise exception using
+                errcode = '2BP01',
+                message = format('inbox "%s" was not dropped: %s', name, sqlerrm),
+                hint = format('Drop what depends on tide."%s_inbox" first.', name);
+    end;
+    delete from tide.inbox i where i.id = dropped;
+    return true;
+end
+$$;
+comment on function tide.inbox_drop(text, boolean) is
+'Drops an inbox with all its messages; refused while a pipeline uses it. Says whether there was one.
+Example: select tide.inbox_drop(''payment_triggers'', if_exists => true);';
+
+-- functions/inbox_mark.sql
+
+-- What a worker says about messages. Locks: the messages' rows until commit.
+
+create or replace function tide.inbox_mark_processed(inbox text, id bigint) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.inbox_mark_processed(inbox, array[id]) > 0;
+end
+$$;
+comment on function tide.inbox_mark_processed(text, bigint) is
+'Marks a message as processed, in the caller''s transaction; false when it was already, or is not there.
+Example: select tide.inbox_mark_processed(''payment_triggers'', 42);';
+
+create or replace function tide.inbox_mark_processed(inbox text, event_id text) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.inbox_mark_processed(inbox, tide.inbox_message_id(inbox, event_id));
+end
+$$;
+comment on function tide.inbox_mark_processed(text, text) is
+'Marks the message with an event id as processed, in the caller''s transaction; false when it was already, or is not there.
+Example: select tide.inbox_mark_processed(''payment_triggers'', ''1f0c2d3e-0000-4000-8000-000000000000'');';
+
+create or replace function tide.inbox_mark_processed(inbox text, ids bigint[]) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    inbox_id integer := tide.inbox_id(inbox);
+    marked   bigint;
+begin
+    if ids is null then
+        raise exception using
+            errcode = '22004',
+            message = format('ids of messages of inbox "%s" is null', inbox),
+            hint = 'Give the ids that tide.inbox_pending returned.';
+    end if;
+    execute format(
+        'update tide.%I m
+        set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null
+        where m.inbox_id = $1 and m.id = any($2) and m.processed_at is null',
+        inbox || '_inbox')
+    using inbox_id, ids;
+    get diagnostics marked = row_count;
+    return marked;
+end
+$$;
+comment on function tide.inbox_mark_processed(text, bigint[]) is
+'Marks messages as processed, in the caller''s transaction; returns how many were not yet.
+Example: select tide.inbox_mark_processed(''payment_triggers'', array[42, 43]);';
+
+-- The id of the message with an event id; null when there is none.
+create or replace function tide.inbox_message_id(inbox text, event_id text) returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    inbox_id integer := tide.inbox_id(inbox);
+    id       bigint;
+begin
+    execute format('select m.id from tide.%I m where m.inbox_id = $1 and m.event_id = $2', inbox || '_inbox')
+    into id
+    using inbox_id, event_id;
+    return id;
+end
+$$;
+comment on function tide.inbox_message_id(text, text) is
+'The id of the message with an event id in an inbox, or null.';
+
+-- The pause before the next attempt: a second, doubled with each failure, an
+-- hour at most, and of that a random part above the half, so that messages
+-- that failed together do not come back together.
+create or replace function tide.inbox_backoff(attempts integer) returns interval
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select least(3600, power(2, least(attempts - 1, 12))) * (0.5 + random() / 2) * interval '1 second'
+$$;
+comment on function tide.inbox_backoff(integer) is
+'How long a message waits after that many failures.';
+
+create or replace function tide.inbox_mark_failed(
+    inbox    text,
+    id       bigint,
+    error    text,
+    retry_in interval default null
+) returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    settings tide.inbox;
+    message  tide.inbox_message;
+begin
+    select i.* into settings from tide.inbox i where i.id = tide.inbox_id(inbox);
+    if retry_in < interval '0' then
+        raise exception using
+            errcode = '22023',
+            message = format('retry_in %s for message %s of inbox "%s" is negative', retry_in, id, inbox),
+            hint = 'Give the pause before the next attempt, or null to have it chosen.';
+    end if;
+    execute format('select m.* from tide.%I m where m.inbox_id = $1 and m.id = $2 for no key update', inbox || '_inbox')
+    into message
+    using settings.id, id;
+    if message.id is null then
+        raise exception using
+            errcode = '42704',
+            message = format('inbox "%s" has no message %s', inbox, coalesce(id::text, 'null')),
+            hint = 'Give an id that tide.inbox_pending returned.';
+    end if;
+    if message.processed_at is not null then
+        raise exception using
+            errcode = '55000',
+            message = format('message %s of inbox "%s" is already processed', id, inbox),
+            hint = 'tide.inbox_replay makes it pending again.';
+    end if;
+    if message.dead_at is not null then
+        return 'dead';
+    end if;
+
+    message.attempts := message.attempts + 1;
+    if message.attempts >= settings.max_attempts then
+        message.dead_at := clock_timestamp();
+    else
+        message.next_attempt_at := clock_timestamp() + coalesce(retry_in, tide.inbox_backoff(message.attempts));
+    end if;
+    execute format(
+        'update tide.%I m
+        set attempts = $3, last_error = $4, next_attempt_at = $5, dead_at = $6
+        where m.inbox_id = $1 and m.id = $2',
+        inbox || '_inbox')
+    using settings.id, id, message.attempts, coalesce(error, ''), message.next_attempt_at, message.dead_at;
+    return case when message.dead_at is null then 'pending' else 'dead' end;
+end
+$$;
+comment on function tide.inbox_mark_failed(text, bigint, text, interval) is
+'Notes that processing a message failed. Returns ''pending'' when it will be tried again (after retry_in, else after a pause that doubles with each failure), ''dead'' when it has failed max_attempts times.
+Example: select tide.inbox_mark_failed(''payment_triggers'', 42, ''card declined'', retry_in => ''5 minutes'');';
+
+create or replace function tide.inbox_mark_failed(
+    inbox    text,
+    event_id text,
+    error    text,
+    retry_in interval default null
+) returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    id bigint := tide.inbox_message_id(inbox, event_id);
+begin
+    if id is null then
+        raise exception using
+            errcode = '42704',
+            message = format('inbox "%s" has no message with event id "%s"', inbox, event_id),
+            hint = 'Give an event_id that tide.inbox_pending returned.';
+    end if;
+    return tide.inbox_mark_failed(inbox, id, error, retry_in);
+end
+$$;
+comment on function tide.inbox_mark_failed(text, text, text, interval) is
+'Notes that processing the message with an event id failed; like the form with an id.
+Example: select tide.inbox_mark_failed(''payment_triggers'', ''1f0c2d3e-0000-4000-8000-000000000000'', ''card declined'');';
+
+create or replace function tide.inbox_replay(inbox text, ids bigint[]) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    inbox_id integer := tide.inbox_id(inbox);
+    replayed bigint;
+begin
+    if ids is null then
+        raise exception using
+            errcode = '22004',
+            message = format('ids of messages of inbox "%s" is null', inbox),
+            hint = format('Name them, for instance: array(select id from tide.%I where dead_at is not null).', inbox || '_inbox');
+    end if;
+    execute format(
+        'update tide.%I m
+        set processed_at = null, dead_at = null, next_attempt_at = null, attempts = 0
+        where m.inbox_id = $1 and m.id = any($2) and (m.processed_at is not null or m.dead_at is not null)',
+        inbox || '_inbox')
+    using inbox_id, ids;
+    get diagnostics replayed = row_count;
+    if replayed > 0 then
+        perform pg_notify('tide_inbox_' || inbox, '');
+    end if;
+    return replayed;
+end
+$$;
+comment on function tide.inbox_replay(text, bigint[]) is
+'Makes processed or dead messages pending again, their attempts counted from zero; returns how many.
+Example: select tide.inbox_replay(''payment_triggers'', array(select id from tide."payment_triggers_inbox" where dead_at is not null));';
+
+-- functions/inbox_pending.sql
+
+-- Messages that wait to be processed, oldest first. Takes no row lock.
+--
+-- Written so that it is put into the caller's query: with LIMIT the scan of
+-- the partition's index of pending messages stops early. For that it must not
+-- have a SET clause; its names are bound when it is created, so no search_path
+-- can lead it astray. It runs with the caller's rights.
+--
+-- In an ordered inbox a message that waits after a failure holds back those of
+-- its key that came after it, and no others.
+--
+-- The condition that names no column is tested once, before anything is
+-- scanned: it raises the error for an inbox that does not exist. The number is
+-- asked for in a subquery so that it is not asked for with each row.
+create or replace function tide.inbox_pending(inbox text)
+returns table (
+    id          bigint,
+    event_id    text,
+    source      text,
+    stream      text,
+    key         text,
+    op          text,
+    event_type  text,
+    payload     jsonb,
+    headers     jsonb,
+    received_at timestamptz,
+    attempts    integer
+)
+language sql
+stable
+begin atomic
+    select m.id, m.event_id, m.source, m.stream, m.key, m.op, m.event_type,
+           m.payload, m.headers, m.received_at, m.attempts
+    from tide.inbox_message m
+    where tide.inbox_id(inbox_pending.inbox) is not null
+        and m.inbox_id = (select tide.inbox_id(inbox_pending.inbox))
+        -- The pending ones, as their index has it.
+        and num_nonnulls(m.processed_at, m.dead_at) < 1
+        and (m.next_attempt_at is null or m.next_attempt_at <= now())
+        and (m.key is null
+            or not (select tide.inbox_is_ordered(inbox_pending.inbox))
+            or not exists (
+                select
+                from tide.inbox_message b
+                where b.inbox_id = m.inbox_id
+                    and b.key = m.key
+                    and b.id < m.id
+                    and b.next_attempt_at > now()
+                    and b.processed_at is null
+                    and b.dead_at is null))
+    order by m.id;
+end;
+comment on function tide.inbox_pending(text) is
+'Messages that wait to be processed, oldest first; takes no lock. In an ordered inbox a message that failed holds back the later ones of its key until it is tried again.
+Example: select id, payload from tide.inbox_pending(''payment_triggers'') limit 10;';
+
+-- functions/names.sql
+
+-- Names of outboxes, inboxes and pipelines: what they may look like.
+-- No lock. Raises an error that names the kind, the name and the rule.
+create or replace function tide.check_name(kind text, name text) returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if name is null then
+        raise exception using
+            errcode = '22004',
+            message = format('%s name is null', kind),
+            hint = format('Give the %s a name, for instance ''orders''.', kind);
+    end if;
+    if length(name) > 48 then
+        raise exception using
+            errcode = '42622',
+            message = format('%s name "%s…" has %s characters, and 48 are the most', kind, left(name, 60), length(name)),
+            hint = 'Choose a shorter name.';
+    end if;
+    if name !~ '^[A-Za-z_][A-Za-z0-9_.-]*$' then
+        raise exception using
+            errcode = '42602',
+            message = format('%s name "%s" is not allowed', kind, name),
+            hint = 'A name starts with a letter of A to Z, a to z or an underscore and goes on with those, digits, dots and hyphens.';
+    end if;
+end
+$$;
+comment on function tide.check_name(text, text) is
+'Refuses a name that an outbox, an inbox or a pipeline cannot have.';
+
+-- The known name that is nearest to a mistyped one; null when none is near.
+create or replace function tide.nearest_name(name text, known text[]) returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    best          text;
+    best_distance integer := greatest(2, length(name) / 3) + 1;
+    candidate     text;
+    distance      integer;
+begin
+    foreach candidate in array coalesce(known, '{}') loop
+        distance := tide.edit_distance(left(lower(name), 64), left(lower(candidate), 64));
+        if distance < best_distance then
+            best := candidate;
+            best_distance := distance;
+        end if;
+    end loop;
+    return best;
+end
+$$;
+comment on function tide.nearest_name(text, text[]) is
+'The known name nearest to a mistyped one, or null.';
+
+-- Levenshtein's distance, one row of the table at a time.
+create or replace function tide.edit_distance(a text, b text) returns integer
+language plpgsql
+immutable strict
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    before  integer[];
+    current integer[];
+begin
+    select array_agg(n) into before from generate_series(0, length(b)) n;
+    for i in 1 .. length(a) loop
+        current := array[i];
+        for j in 1 .. length(b) loop
+            current[j + 1] := least(
+                current[j] + 1,
+                before[j + 1] + 1,
+                before[j] + case when substr(a, i, 1) = substr(b, j, 1) then 0 else 1 end);
+        end loop;
+        before := current;
+    end loop;
+    return before[length(b) + 1];
+end
+$$;
+comment on function tide.edit_distance(text, text) is
+'How many characters must change to turn one text into the other.';
+
+-- A retention: how long rows are kept. '48' means 48 seconds to PostgreSQL and
+-- hours to most who write it, so less than a minute is refused.
+create or replace function tide.check_retention(kind text, name text, retention interval) returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if retention is null then
+        raise exception using
+            errcode = '22004',
+            message = format('retention of %s "%s" is null', kind, name),
+            hint = 'Give an interval with its unit, for instance ''1 day''.';
+    end if;
+    -- Compared with a minute only: an interval of months has no exact length.
+    if retention < interval '1 minute' then
+        raise exception using
+            errcode = '22023',
+            message = format('retention %s of %s "%s" is shorter than a minute', retention, kind, name),
+            hint = 'Write the unit: a bare number is seconds, so ''48'' means 48 seconds; ''48 hours'' or ''2 days'' may be what you want.';
+    end if;
+end
+$$;
+comment on function tide.check_retention(text, text, interval) is
+'Refuses a retention that is null or shorter than a minute.';
+
+-- Raises the error for a name that nothing has.
+create or replace function tide.refuse_unknown(kind text, name text, known text[]) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    near text := tide.nearest_name(coalesce(name, ''), known);
+begin
+    if name is null then
+        perform tide.check_name(kind, name);
+    end if;
+    raise exception using
+        errcode = '42704',
+        message = format('%s "%s" does not exist', kind, left(name, 100)),
+        hint = case
+            when near is not null then format('Did you mean "%s"?', near)
+            when kind = 'outbox' then format('Create it with: select tide.outbox_create(%L);', left(name, 100))
+            when kind = 'inbox' then format('Create it with: select tide.inbox_create(%L);', left(name, 100))
+            else 'tide.relay_list_configs() lists the pipelines; tide.relay_set_outbox and tide.relay_set_inbox create one.'
+        end;
+end
+$$;
+comment on function tide.refuse_unknown(text, text, text[]) is
+'Raises the error for a name that nothing has, with the nearest that something has.';
+
+-- functions/node.sql
+
+-- What this database is. Locks: one row of tide.node, when it is written.
+
+-- The id of this database, made when something needs it first: a dump brings
+-- the id along, and a row made at installation would collide with it.
+create or replace function tide.node_id() returns uuid
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    id uuid;
+begin
+    select n.database_id into id from tide.node n;
+    if id is null then
+        insert into tide.node default values on conflict (singleton) do nothing;
+        select n.database_id into id from tide.node n;
+    end if;
+    return id;
+end
+$$;
+comment on function tide.node_id() is
+'The id that this database''s events carry in their source.';
+
+-- Called by a relay when it starts. The first one writes down which cluster
+-- and database it works in. When a later one finds others there, the database
+-- is a copy or was restored: the xids in its rows and positions belong to
+-- another history, so the incarnation grows and floor_id remembers up to which
+-- id the rows come from there.
+create or replace function tide.node_check(
+    system_identifier bigint,
+    database_oid      oid,
+    out database_id   uuid,
+    out incarnation   integer,
+    out floor_id      bigint
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    node tide.node;
+begin
+    if system_identifier is null or database_oid is null then
+        raise exception using
+            errcode = '22004',
+            message = 'system_identifier or database_oid is null',
+            hint = 'Take them from pg_control_system() and pg_database.';
+    end if;
+    perform tide.node_id();
+    select n.* into node from tide.node n for update;
+    if node.system_identifier is null then
+        update tide.node n
+        set system_identifier = node_check.system_identifier, database_oid = node_check.database_oid
+        returning n.* into node;
+    elsif node.system_identifier <> node_check.system_identifier
+        or node.database_oid <> node_check.database_oid
+    then
+        update tide.node n
+        set system_identifier = node_check.system_identifier,
+            database_oid = node_check.database_oid,
+            incarnation = n.incarnation + 1,
+            floor_id = (select case when s.is_called then s.last_value else 0 end from tide.outbox_event_id_seq s)
+        returning n.* into node;
+    end if;
+    database_id := node.database_id;
+    incarnation := node.incarnation;
+    floor_id := node.floor_id;
+end
+$$;
+comment on function tide.node_check(bigint, oid) is
+'Called by a relay at its start: notices that the database was restored or copied, and returns its id and incarnation.';
+
+-- functions/outbox.sql
+
+-- Outboxes: creating, pausing, dropping.
+
+-- The row of the outbox, locked against a change of it; an error when there is none.
+create or replace function tide.outbox_find(name text) returns tide.outbox
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_outbox tide.outbox;
+begin
+    select o.* into found_outbox from tide.outbox o where o.name = outbox_find.name for no key update;
+    if not found then
+        perform tide.refuse_unknown('outbox', name, array(select o.name from tide.outbox o));
+    end if;
+    return found_outbox;
+end
+$$;
+comment on function tide.outbox_find(text) is
+'The row of an outbox, locked; an error when there is none.';
+
+-- A partition for new events: one that a dropped outbox left, else a new one.
+-- Locks: SHARE UPDATE EXCLUSIVE on tide.outbox_event, which publishing does
+-- not notice; "create table … partition of" would lock out all publishers.
+--
+-- A partition is used again after an hour at the earliest, and emptied again
+-- then: a publisher that found the outbox just before it was dropped may have
+-- written after the drop emptied the partition.
+create or replace function tide.outbox_take_part() returns integer
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    taken integer;
+    leaf  text;
+begin
+    perform pg_advisory_xact_lock(1953063013, 0);
+    select p.part into taken
+    from tide.outbox_part p
+    where p.outbox_id is null and p.used_since < now() - interval '1 hour'
+    order by p.part
+    limit 1
+    for update skip locked;
+    if found then
+        execute format('truncate tide.%I', 'outbox_event_' || taken);
+        return taken;
+    end if;
+
+    select coalesce(max(p.part), 0) + 1 into taken from tide.outbox_part p;
+    leaf := 'outbox_event_' || taken;
+    execute format('create table tide.%I (like tide.outbox_event including defaults including constraints)', leaf);
+    execute format('create index on tide.%I (id)', leaf);
+    -- The reader looks for the rows of a few transactions below an id, in order of id.
+    execute format('create index on tide.%I (xid, id)', leaf);
+    execute format('alter table tide.outbox_event attach partition tide.%I for values in (%s)', leaf, taken);
+    perform tide.copy_grants('tide.outbox_event', format('tide.%I', leaf)::regclass);
+    insert into tide.outbox_part (part) values (taken);
+    return taken;
+end
+$$;
+comment on function tide.outbox_take_part() is
+'Takes an unused partition of tide.outbox_event, or makes one.';
+
+create or replace function tide.outbox_create(name text, retention interval default '1 day') returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not tide.outbox_create_if_not_exists(name, retention) then
+        raise exception using
+            errcode = '42710',
+            message = format('outbox "%s" already exists', name),
+            hint = 'Choose another name, or call tide.outbox_create_if_not_exists.';
+    end if;
+end
+$$;
+comment on function tide.outbox_create(text, interval) is
+'Creates an outbox. Events are kept for the retention after they were delivered; at least a minute.
+Example: select tide.outbox_create(''order_events'', retention => ''2 days'');';
+
+create or replace function tide.outbox_create_if_not_exists(name text, retention interval default '1 day')
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    new_id   integer;
+    new_part integer;
+begin
+    perform tide.check_name('outbox', name);
+    perform tide.check_retention('outbox', name, retention);
+    if exists (select from tide.outbox o where o.name = outbox_create_if_not_exists.name) then
+        return false;
+    end if;
+    perform tide.node_id();
+    new_part := tide.outbox_take_part();
+    -- Another session may have created it while this one waited for its turn.
+    insert into tide.outbox as o (name, retention, part)
+    values (outbox_create_if_not_exists.name, outbox_create_if_not_exists.retention, new_part)
+    on conflict on constraint outbox_name_key do nothing
+    returning o.id into new_id;
+    if new_id is null then
+        update tide.outbox_part p set used_since = '-infinity' where p.part = new_part;
+        return false;
+    end if;
+    update tide.outbox_part p set outbox_id = new_id, used_since = now() where p.part = new_part;
+    return true;
+end
+$$;
+comment on function tide.outbox_create_if_not_exists(text, interval) is
+'Creates an outbox unless one of that name exists; says whether it did.
+Example: select tide.outbox_create_if_not_exists(''order_events'');';
+
+create or replace function tide.outbox_enable(name text) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.outbox_switch(name, true);
+end
+$$;
+comment on function tide.outbox_enable(text) is
+'Lets events be published to a disabled outbox again; says whether that changed anything.
+Example: select tide.outbox_enable(''order_events'');';
+
+create or replace function tide.outbox_disable(name text) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.outbox_switch(name, false);
+end
+$$;
+comment on function tide.outbox_disable(text) is
+'Makes publishing to an outbox an error until tide.outbox_enable; what is in it is still delivered. Says whether that changed anything.
+Example: select tide.outbox_disable(''order_events'');';
+
+-- Locks: the outbox's row. Transactions that published before go on.
+create or replace function tide.outbox_switch(name text, enabled boolean) returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    outbox tide.outbox := tide.outbox_find(name);
+begin
+    update tide.outbox o
+    set enabled = outbox_switch.enabled
+    where o.id = outbox.id and o.enabled <> outbox_switch.enabled;
+    return found;
+end
+$$;
+comment on function tide.outbox_switch(text, boolean) is
+'Enables or disables an outbox; says whether that changed anything.';
+
+-- Locks: ACCESS EXCLUSIVE on the outbox's own partitions, which are emptied:
+-- it waits for transactions that published to it. Other outboxes notice nothing.
+create or replace function tide.outbox_drop(name text, if_exists boolean default false) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    outbox  tide.outbox;
+    part    integer;
+    used_by text;
+begin
+    if if_exists and name is not null and not exists (select from tide.outbox o where o.name = outbox_drop.name) then
+        return false;
+    end if;
+    outbox := tide.outbox_find(name);
+    select string_agg(format('"%s"', p.name), ', ' order by p.name) into used_by
+    from tide.pipeline p
+    where p.outbox_id = outbox.id;
+    if used_by is not null then
+        raise exception using
+            errcode = '55006',
+            message = format('outbox "%s" is used by pipeline %s', name, used_by),
+            hint = 'Delete the pipeline first: select tide.relay_delete(…);';
+    end if;
+    for part in
+        update tide.outbox_part p set outbox_id = null, used_since = now()
+        where p.outbox_id = outbox.id
+        returning p.part
+    loop
+        execute format('truncate tide.%I', 'outbox_event_' || part);
+    end loop;
+    delete from tide.outbox o where o.id = outbox.id;
+    return true;
+end
+$$;
+comment on function tide.outbox_drop(text, boolean) is
+'Drops an outbox with all its events; refused while a pipeline uses it. Says whether there was one.
+Example: select tide.outbox_drop(''order_events'', if_exists => true);';
+
+-- functions/outbox_access.sql
+
+-- Who may publish. The insert runs with the publisher's own rights; the policy
+-- on tide.outbox_event asks tide.may_publish. No lock but on tide.outbox_publisher.
+
+-- Called by the policy for each event. The tables' owner and superusers are
+-- not asked.
+create or replace function tide.may_publish(part integer) returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if pg_has_role(to_regrole('tide_publisher')::oid, 'usage')
+        -- Who administers outboxes may publish to all.
+        or has_function_privilege('tide.outbox_create(text, interval)', 'execute')
+        or exists (
+            select
+            from tide.outbox_publisher r
+            join tide.outbox_part p on p.outbox_id = r.outbox_id
+            where p.part = may_publish.part
+                and pg_has_role(to_regrole(quote_ident(r.role_name))::oid, 'usage'))
+    then
+        return true;
+    end if;
+    raise exception using
+        errcode = '42501',
+        message = format('role "%s" may not publish to outbox "%s"', current_user,
+            (select o.name from tide.outbox o join tide.outbox_part p on p.outbox_id = o.id where p.part = may_publish.part)),
+        hint = format('Allow it with: select tide.outbox_grant_publish(%L, %L); or: grant tide_publisher to %I;',
+            (select o.name from tide.outbox o join tide.outbox_part p on p.outbox_id = o.id where p.part = may_publish.part),
+            current_user, current_user);
+end
+$$;
+comment on function tide.may_publish(integer) is
+'Whether the current role may publish to the outbox with a partition; raises an error when not.';
+
+create or replace function tide.outbox_grant_publish(outbox text, role regrole) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    granted tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
+begin
+    perform tide.publishing_grant(grantee);
+    insert into tide.outbox_publisher as r (outbox_id, role_name)
+    values (granted.id, grantee)
+    on conflict on constraint outbox_publisher_pkey do nothing;
+    return found;
+end
+$$;
+comment on function tide.outbox_grant_publish(text, regrole) is
+'Lets a role publish to one outbox; says whether that changed anything. Members of tide_publisher may publish to all.
+Example: select tide.outbox_grant_publish(''order_events'', ''order_service'');';
+
+create or replace function tide.outbox_revoke_publish(outbox text, role regrole) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    revoked tide.outbox := tide.outbox_find(outbox);
+    grantee name := tide.role_name(role);
+begin
+    delete from tide.outbox_publisher r
+    where r.outbox_id = revoked.id and r.role_name = grantee;
+    if not found then
+        return false;
+    end if;
+    if not exists (select from tide.outbox_publisher r where r.role_name = grantee) then
+        perform tide.publishing_revoke(grantee);
+    end if;
+    return true;
+end
+$$;
+comment on function tide.outbox_revoke_publish(text, regrole) is
+'Takes back what tide.outbox_grant_publish gave; says whether that changed anything.
+Example: select tide.outbox_revoke_publish(''order_events'', ''order_service'');';
+
+create or replace function tide.role_name(role regrole) returns name
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_name name;
+begin
+    select r.rolname into found_name from pg_roles r where r.oid = role::oid;
+    if role is null or found_name is null then
+        raise exception using
+            errcode = case when role is null then '22004' else '42704' end,
+            message = format('role %s does not exist', coalesce(role::oid::text, 'null')),
+            hint = 'Name an existing role, for instance ''order_service''.';
+    end if;
+    return found_name;
+end
+$$;
+comment on function tide.role_name(regrole) is
+'The name of a role; an error when there is none.';
+
+-- The rights that publishing needs. The columns leave out xid, id and
+-- published_at, so that nobody forges what the reader relies on.
+create or replace function tide.publishing_grant(role_name name) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('grant usage on schema tide to %I', role_name);
+    execute format('grant usage on sequence tide.outbox_event_id_seq to %I', role_name);
+    execute format('grant insert (part, event_id, stream, key, op, payload, headers) on tide.outbox_event to %I', role_name);
+    execute format('grant select (id, name, part, enabled) on tide.outbox to %I', role_name);
+    execute format('grant select on tide.outbox_part, tide.outbox_publisher to %I', role_name);
+    execute format('grant execute on function %s to %I', tide.publishing_functions(), role_name);
+end
+$$;
+comment on function tide.publishing_grant(name) is
+'Gives a role the rights that publishing needs.';
+
+create or replace function tide.publishing_revoke(role_name name) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- The roles of pg_tide keep what they have.
+    if role_name like 'tide\_%' or role_name = 'pg_database_owner' then
+        return;
+    end if;
+    execute format('revoke usage on sequence tide.outbox_event_id_seq from %I', role_name);
+    execute format('revoke insert (part, event_id, stream, key, op, payload, headers) on tide.outbox_event from %I', role_name);
+    execute format('revoke select (id, name, part, enabled) on tide.outbox from %I', role_name);
+    execute format('revoke select on tide.outbox_part, tide.outbox_publisher from %I', role_name);
+    execute format('revoke execute on function %s from %I', tide.publishing_functions(), role_name);
+    execute format('revoke usage on schema tide from %I', role_name);
+end
+$$;
+comment on function tide.publishing_revoke(name) is
+'Takes the rights that publishing needs from a role.';
+
+create or replace function tide.publishing_functions() returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(p.oid::regprocedure::text, ', ' order by p.oid::regprocedure::text)
+    from pg_proc p
+    where p.pronamespace = 'tide'::regnamespace
+        and p.proname in ('outbox_publish', 'outbox_publish_refuse', 'may_publish', 'check_name',
+            'refuse_unknown', 'nearest_name', 'edit_distance')
+$$;
+comment on function tide.publishing_functions() is
+'The functions that publishing calls, as a list.';
+
+-- functions/outbox_publish.sql
+
+-- Publishing an event: one insert, in the caller's transaction and with the
+-- caller's rights.
+--
+-- Locks: ROW EXCLUSIVE on one partition; an advisory lock, shared, on the
+-- outbox until the end of the transaction, which nobody waits for. Only a
+-- relay that is about to sleep tries it exclusively, and never waits for it:
+-- while it sleeps, the shared lock is not to be had, and that is how a
+-- publisher knows that somebody must be woken. NOTIFY takes a cluster-wide
+-- lock until commit and costs two thirds of the commit rate with 16 sessions,
+-- so it is done only then. It is a hint; the relay also polls.
+create or replace function tide.outbox_publish(
+    outbox   text,
+    stream   text,
+    payload  jsonb,
+    headers  jsonb default '{}',
+    key      text  default null,
+    op       text  default 'insert',
+    event_id uuid  default null
+) returns uuid
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    published uuid := coalesce(event_id, gen_random_uuid());
+begin
+    if stream = '' or length(stream) > 255 or stream like '{%' or stream like '[%'
+        or key = '' or length(key) > 1024
+        or jsonb_typeof(headers) <> 'object'
+        or (op <> 'insert' and op !~ '^[A-Za-z0-9_.-]{1,64}$')
+        or payload is null
+    then
+        perform tide.outbox_publish_refuse(outbox, stream, payload, headers, key, op);
+    end if;
+
+    -- One statement for the look-up and the insert: a second one would cost
+    -- a tenth of the commit rate.
+    insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
+    select o.part, published,
+           coalesce(outbox_publish.stream, o.name), outbox_publish.key, coalesce(outbox_publish.op, 'insert'),
+           outbox_publish.payload, coalesce(outbox_publish.headers, '{}')
+    from tide.outbox o
+    where o.name = outbox_publish.outbox and o.enabled;
+    if not found then
+        perform tide.outbox_publish_refuse(outbox, stream, payload, headers, key, op);
+    end if;
+
+    if not pg_try_advisory_xact_lock_shared(1953063013, hashtext(outbox)) then
+        -- A transaction that has notified cannot be prepared for two-phase
+        -- commit; where those are possible the relay polls instead.
+        if current_setting('max_prepared_transactions') = '0' then
+            perform pg_notify('tide_outbox', outbox);
+        end if;
+    end if;
+    return published;
+end
+$$;
+
+comment on function tide.outbox_publish(text, text, jsonb, jsonb, text, text, uuid) is
+'Publishes an event in the caller''s transaction and returns its event id. stream null means the outbox''s name; events of one key keep their order; event_id makes the event id yours.
+Example: select tide.outbox_publish(''order_events'', ''orders'', jsonb_build_object(''order_id'', 7), key => ''7'');';
+
+-- The short form: the outbox's name is the stream.
+create or replace function tide.outbox_publish(outbox text, payload jsonb, headers jsonb default '{}') returns uuid
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.outbox_publish(outbox, null::text, payload, headers);
+end
+$$;
+comment on function tide.outbox_publish(text, jsonb, jsonb) is
+'Publishes an event whose stream is the outbox''s name, in the caller''s transaction, and returns its event id.
+Example: select tide.outbox_publish(''order_events'', jsonb_build_object(''order_id'', 7));';
+
+-- functions/outbox_publish_refuse.sql
+
+-- The error for what tide.outbox_publish does not take, apart from the path
+-- of those it takes. Raises always. No lock.
+create or replace function tide.outbox_publish_refuse(
+    outbox  text,
+    stream  text,
+    payload jsonb,
+    headers jsonb,
+    key     text,
+    op      text
+) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    code    text := '22023';
+    problem text;
+    advice  text;
+begin
+    if outbox is null or not exists (select from tide.outbox o where o.name = outbox_publish_refuse.outbox) then
+        perform tide.refuse_unknown('outbox', outbox, array(select o.name from tide.outbox o));
+    end if;
+    if stream like '{%' or stream like '[%' then
+        problem := format('stream %s looks like a payload', left(stream, 60));
+        advice := 'Cast the payload so that the short form is meant: tide.outbox_publish(''' || outbox || ''', ''…''::jsonb, ''…''::jsonb); or give the stream as second argument.';
+    elsif stream = '' then
+        problem := 'stream is empty';
+        advice := 'Give the kind of thing that the event is about, or null for the outbox''s name.';
+    elsif length(stream) > 255 then
+        problem := format('stream "%s…" has %s characters, and 255 are the most', left(stream, 40), length(stream));
+        advice := 'Choose a shorter stream.';
+    elsif key = '' then
+        problem := 'key is empty';
+        advice := 'Give null when no order is asked for.';
+    elsif length(key) > 1024 then
+        problem := format('key "%s…" has %s characters, and 1024 are the most', left(key, 40), length(key));
+        advice := 'Choose a shorter key, for instance a hash of this one.';
+    elsif jsonb_typeof(headers) <> 'object' then
+        problem := format('headers %s are of type %s', left(headers::text, 60), jsonb_typeof(headers));
+        advice := 'Headers are a JSON object, for instance ''{"trace": "abc"}''.';
+    elsif op <> 'insert' and op !~ '^[A-Za-z0-9_.-]{1,64}$' then
+        problem := format('op "%s" is not a token', left(op, 80));
+        advice := 'Use insert, update, delete or a word of your own of up to 64 letters, digits, dots, hyphens and underscores.';
+    elsif payload is null then
+        code := '22004';
+        problem := 'payload is null';
+        advice := 'An event without content has the payload ''{}'' or ''null''::jsonb.';
+    else
+        raise exception using
+            errcode = '55000',
+            message = format('outbox "%s" is disabled', outbox),
+            hint = format('Enable it with: select tide.outbox_enable(%L);', outbox);
+    end if;
+    raise exception using
+        errcode = code,
+        message = format('cannot publish to outbox "%s": %s', outbox, problem),
+        hint = advice;
+end
+$$;
+comment on function tide.outbox_publish_refuse(text, text, jsonb, jsonb, text, text) is
+'Raises the error for what tide.outbox_publish does not take.';
+
+-- functions/relay.sql
+
+-- Pipelines: configuring, pausing, deleting. Each change is announced on
+-- channel tide_relay in its own transaction, so that running relays follow it
+-- within a second. Locks: the pipeline's row.
+
+create or replace function tide.relay_set_outbox(
+    name    text,
+    outbox  text,
+    config  jsonb,
+    enabled boolean default true
+) returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tide.check_name('pipeline', name);
+    perform tide.relay_set(name, 'forward', (tide.outbox_find(outbox)).id, null, config, enabled);
+end
+$$;
+comment on function tide.relay_set_outbox(text, text, jsonb, boolean) is
+'Creates or changes a pipeline that forwards an outbox to a sink; running relays follow at once. With another outbox than before it starts again with what that one retains.
+Example: select tide.relay_set_outbox(''orders-to-nats'', ''order_events'', ''{"sink_type": "nats", "url": "nats://localhost:4222", "subject_template": "events.orders.{op}"}'');';
+
+create or replace function tide.relay_set_inbox(
+    name    text,
+    inbox   text,
+    config  jsonb,
+    enabled boolean default true
+) returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tide.check_name('pipeline', name);
+    perform tide.relay_set(name, 'reverse', null, tide.inbox_id(inbox), config, enabled);
+end
+$$;
+comment on function tide.relay_set_inbox(text, text, jsonb, boolean) is
+'Creates or changes a pipeline that brings a source''s messages into an inbox; running relays follow at once.
+Example: select tide.relay_set_inbox(''orders-for-payments'', ''payment_triggers'', ''{"source_type": "nats", "url": "nats://localhost:4222", "subject": "events.orders.>", "durable_name": "payment-service"}'');';
+
+create or replace function tide.relay_set(
+    name      text,
+    direction text,
+    outbox_id integer,
+    inbox_id  integer,
+    config    jsonb,
+    enabled   boolean
+) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline;
+begin
+    if enabled is null then
+        raise exception using
+            errcode = '22004',
+            message = format('enabled of pipeline "%s" is null', name),
+            hint = 'Say true or false.';
+    end if;
+    perform tide.config_check(name, direction, config);
+    perform tide.node_id();
+
+    insert into tide.pipeline as p (name, direction, outbox_id, inbox_id, config, enabled)
+    values (relay_set.name, relay_set.direction, relay_set.outbox_id, relay_set.inbox_id, relay_set.config, relay_set.enabled)
+    on conflict on constraint pipeline_name_key do nothing
+    returning p.* into pipeline;
+    if found then
+        insert into tide.pipeline_owner (pipeline_id) values (pipeline.id);
+        perform pg_notify('tide_relay', name);
+        return;
+    end if;
+
+    pipeline := tide.pipeline_find(name);
+    if pipeline.direction <> direction then
+        raise exception using
+            errcode = '55000',
+            message = format('pipeline "%s" exists and is a %s pipeline', name, pipeline.direction),
+            hint = format('Choose another name, or delete it first: select tide.relay_delete(%L);', name);
+    end if;
+    if (pipeline.outbox_id, pipeline.inbox_id, pipeline.config, pipeline.enabled)
+        is not distinct from (outbox_id, inbox_id, config, enabled)
+    then
+        return;
+    end if;
+    update tide.pipeline p
+    set outbox_id = relay_set.outbox_id,
+        inbox_id = relay_set.inbox_id,
+        config = relay_set.config,
+        enabled = relay_set.enabled,
+        version = p.version + 1,
+        updated_at = now()
+    where p.id = pipeline.id;
+    if pipeline.outbox_id <> outbox_id then
+        perform tide.pipeline_forget_position(pipeline.id);
+    end if;
+    perform pg_notify('tide_relay', name);
+end
+$$;
+comment on function tide.relay_set(text, text, integer, integer, jsonb, boolean) is
+'Creates or changes a pipeline.';
+
+-- A position says what was delivered of one outbox; of another one nothing
+-- was. The relay that is at work with the old position is superseded first.
+create or replace function tide.pipeline_forget_position(pipeline_id integer) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tide.pipeline_owner o
+    set relay_id = null, fence = o.fence + 1, since = clock_timestamp()
+    where o.pipeline_id = pipeline_forget_position.pipeline_id;
+    delete from tide.pipeline_position p
+    where p.pipeline_id = pipeline_forget_position.pipeline_id;
+end
+$$;
+comment on function tide.pipeline_forget_position(integer) is
+'Makes a pipeline start again at the beginning of its outbox.';
+
+-- The row of a pipeline, locked; an error when there is none.
+create or replace function tide.pipeline_find(name text) returns tide.pipeline
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline;
+begin
+    select p.* into pipeline from tide.pipeline p where p.name = pipeline_find.name for update;
+    if not found then
+        perform tide.refuse_unknown('pipeline', name, array(select p.name from tide.pipeline p));
+    end if;
+    return pipeline;
+end
+$$;
+comment on function tide.pipeline_find(text) is
+'The row of a pipeline, locked; an error when there is none.';
+
+create or replace function tide.relay_enable(name text) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.relay_switch(name, true);
+end
+$$;
+comment on function tide.relay_enable(text) is
+'Resumes a paused pipeline; says whether that changed anything.
+Example: select tide.relay_enable(''orders-to-nats'');';
+
+create or replace function tide.relay_disable(name text) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.relay_switch(name, false);
+end
+$$;
+comment on function tide.relay_disable(text) is
+'Pauses a pipeline until tide.relay_enable; it goes on where it stopped. Says whether that changed anything.
+Example: select tide.relay_disable(''orders-to-nats'');';
+
+create or replace function tide.relay_switch(name text, enabled boolean) returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline := tide.pipeline_find(name);
+begin
+    if pipeline.enabled = enabled then
+        return false;
+    end if;
+    update tide.pipeline p
+    set enabled = relay_switch.enabled, version = p.version + 1, updated_at = now()
+    where p.id = pipeline.id;
+    perform pg_notify('tide_relay', name);
+    return true;
+end
+$$;
+comment on function tide.relay_switch(text, boolean) is
+'Pauses or resumes a pipeline; says whether that changed anything.';
+
+create or replace function tide.relay_delete(name text, if_exists boolean default false) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline;
+    waiting  bigint;
+begin
+    if if_exists and name is not null and not exists (select from tide.pipeline p where p.name = relay_delete.name) then
+        return false;
+    end if;
+    pipeline := tide.pipeline_find(name);
+    select count(*) into waiting from tide.dead_letter d where d.pipeline_id = pipeline.id;
+    if waiting > 0 then
+        raise notice using
+            message = format('pipeline "%s" is deleted together with its %s dead letters', name, waiting),
+            hint = 'Roll back if you still need them; tide.dead_letters shows them.';
+    end if;
+    delete from tide.pipeline p where p.id = pipeline.id;
+    perform pg_notify('tide_relay', name);
+    return true;
+end
+$$;
+comment on function tide.relay_delete(text, boolean) is
+'Deletes a pipeline with its position and its dead letters; the outbox or inbox stays as it is. Says whether there was one.
+Example: select tide.relay_delete(''orders-to-nats'');';
+
+create or replace function tide.relay_get_config(name text) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    described jsonb;
+begin
+    select tide.pipeline_describe(p) into described from tide.pipeline p where p.name = relay_get_config.name;
+    if not found then
+        perform tide.refuse_unknown('pipeline', name, array(select p.name from tide.pipeline p));
+    end if;
+    return described;
+end
+$$;
+comment on function tide.relay_get_config(text) is
+'A pipeline as JSON: name, direction, outbox or inbox, enabled, config with its secrets masked.
+Example: select jsonb_pretty(tide.relay_get_config(''orders-to-nats''));';
+
+create or replace function tide.relay_list_configs() returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(jsonb_agg(tide.pipeline_describe(p) order by p.name), '[]')
+        from tide.pipeline p
+    );
+end
+$$;
+comment on function tide.relay_list_configs() is
+'All pipelines as a JSON array, each as tide.relay_get_config shows it.
+Example: select jsonb_pretty(tide.relay_list_configs());';
+
+create or replace function tide.pipeline_describe(pipeline tide.pipeline) returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return jsonb_strip_nulls(jsonb_build_object(
+        'name', pipeline.name,
+        'direction', pipeline.direction,
+        'outbox', (select o.name from tide.outbox o where o.id = pipeline.outbox_id),
+        'inbox', (select i.name from tide.inbox i where i.id = pipeline.inbox_id),
+        'enabled', pipeline.enabled,
+        'version', pipeline.version
+    )) || jsonb_build_object('config', tide.config_mask(pipeline.config));
+end
+$$;
+comment on function tide.pipeline_describe(tide.pipeline) is
+'A pipeline as JSON, its secrets masked.';
+
+-- functions/schema_version.sql
+
+-- The version of this schema. A function and not a row, so that it always is
+-- that of the functions beside it, and no dump brings an older one along.
+create or replace function tide.schema_version() returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select '1.1'
+$$;
+comment on function tide.schema_version() is
+'The version of the schema tide.';
+
+-- functions/status.sql
+
+-- What waits where. Counts are exact up to 100,000 and estimated above, so
+-- that asking stays cheap with a large backlog. No lock.
+
+-- The events of a pipeline's outbox that were not delivered yet, as far as its
+-- saved position says: those above last_id, and below it those that the
+-- position's snapshot did not see.
+create or replace function tide.pipeline_pending(
+    pipeline_id  integer,
+    out events   bigint,
+    out exact    boolean,
+    out oldest   timestamptz
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts   text;
+    saved   tide.pipeline_position;
+    greatest_counted bigint;
+    greatest_id      bigint;
+    behind        bigint := 0;
+    behind_oldest timestamptz;
+begin
+    select array_agg(p.part)::text into parts
+    from tide.pipeline l
+    join tide.outbox_part p on p.outbox_id = l.outbox_id
+    where l.id = pipeline_pending.pipeline_id;
+    if parts is null then
+        return;
+    end if;
+    select s.* into saved
+    from tide.pipeline_position s
+    where s.pipeline_id = pipeline_pending.pipeline_id
+    order by s.seq desc
+    limit 1;
+
+    -- The partitions' numbers stand in the text, for the planner to leave out the others.
+    execute format(
+        'select count(*), min(t.published_at), max(t.id)
+        from (select e.id, e.published_at
+              from tide.outbox_event e
+              where e.part = any(%L) and e.id > $1
+              order by e.id
+              limit 100001) t', parts)
+    into events, oldest, greatest_counted
+    using coalesce(saved.last_id, 0);
+    exact := events <= 100000;
+    if not exact then
+        execute format('select max(e.id) from tide.outbox_event e where e.part = any(%L)', parts) into greatest_id;
+        events := events + (greatest_id - greatest_counted)
+            * (events::double precision / (greatest_counted - coalesce(saved.last_id, 0)));
+    end if;
+
+    if saved.snapshot is not null then
+        execute format(
+            'select count(*), min(t.published_at)
+            from (select e.published_at
+                  from tide.outbox_event e
+                  where e.part = any(%L)
+                      and e.id > $1 and e.id <= $2
+                      and (e.xid = any(array(select pg_snapshot_xip($3))) or e.xid >= pg_snapshot_xmax($3) and e.xid < $4)
+                      and not coalesce(e.id <= $6 and pg_visible_in_snapshot(e.xid, $5), false)
+                  limit 100001) t', parts)
+        into behind, behind_oldest
+        using saved.floor_id, saved.last_id, saved.snapshot, saved.bound, saved.drain_snapshot, saved.drain_id;
+        events := events + behind;
+        exact := exact and behind <= 100000;
+        oldest := least(oldest, behind_oldest);
+    end if;
+end
+$$;
+comment on function tide.pipeline_pending(integer) is
+'How many events a forward pipeline has not delivered yet, whether that is exact, and since when the oldest waits.';
+
+create or replace function tide.outbox_status(name text default null) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    status jsonb;
+begin
+    if name is null then
+        return (select coalesce(jsonb_agg(tide.outbox_describe(o) order by o.name), '[]') from tide.outbox o);
+    end if;
+    select tide.outbox_describe(o) into status from tide.outbox o where o.name = outbox_status.name;
+    if not found then
+        perform tide.refuse_unknown('outbox', name, array(select o.name from tide.outbox o));
+    end if;
+    return status;
+end
+$$;
+comment on function tide.outbox_status(text) is
+'An outbox as JSON: events retained, pending for each pipeline, age of the oldest, bytes; without a name an array of all. Counts above 100,000 are estimates, and the field beside them says so.
+Example: select jsonb_pretty(tide.outbox_status(''order_events''));';
+
+create or replace function tide.outbox_describe(outbox tide.outbox) returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts     integer[] := array(select p.part from tide.outbox_part p where p.outbox_id = outbox.id order by p.part);
+    retained  bigint;
+    estimated bigint;
+    bytes     bigint;
+    oldest    timestamptz;
+begin
+    execute format('select count(*) from (select from tide.outbox_event e where e.part = any(%L) limit 100001) t', parts::text)
+    into retained;
+    execute format('select e.published_at from tide.outbox_event e where e.part = any(%L) order by e.id limit 1', parts::text)
+    into oldest;
+    select sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid))::bigint into estimated, bytes
+    from unnest(parts) part
+    join pg_class c on c.oid = to_regclass(format('tide.%I', 'outbox_event_' || part));
+    return jsonb_build_object(
+        'name', outbox.name,
+        'enabled', outbox.enabled,
+        'retention', outbox.retention,
+        'retained', case when retained > 100000 then greatest(retained, estimated) else retained end,
+        'retained_exact', retained <= 100000,
+        'oldest_age_seconds', round(extract(epoch from clock_timestamp() - oldest)::numeric, 3),
+        'bytes', bytes,
+        'pipelines', (
+            select coalesce(jsonb_agg(jsonb_build_object(
+                'name', p.name, 'pending', w.events, 'pending_exact', w.exact) order by p.name), '[]')
+            from tide.pipeline p
+            cross join tide.pipeline_pending(p.id) w
+            where p.outbox_id = outbox.id));
+end
+$$;
+comment on function tide.outbox_describe(tide.outbox) is
+'An outbox as JSON.';
+
+create or replace function tide.inbox_status(name text default null) returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if name is null then
+        return (select coalesce(jsonb_agg(tide.inbox_describe(i) order by i.name), '[]') from tide.inbox i);
+    end if;
+    return (select tide.inbox_describe(i) from tide.inbox i where i.id = tide.inbox_id(inbox_status.name));
+end
+$$;
+comment on function tide.inbox_status(text) is
+'An inbox as JSON: messages pending, delayed after a failure, dead, processed, age of the oldest pending, bytes; without a name an array of all. Counts stop at 100,001, and the field exact says so.
+Example: select jsonb_pretty(tide.inbox_status(''payment_triggers''));';
+
+create or replace function tide.inbox_describe(inbox tide.inbox) returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    leaf      text := format('tide.%I', inbox.name || '_inbox');
+    pending   bigint;
+    delayed   bigint;
+    dead      bigint;
+    processed bigint;
+    oldest    timestamptz;
+begin
+    execute format(
+        'select count(*), count(*) filter (where t.next_attempt_at > now()), min(t.received_at)
+        from (select m.next_attempt_at, m.received_at
+              from %s m
+              where num_nonnulls(m.processed_at, m.dead_at) < 1
+              order by m.id
+              limit 100001) t', leaf)
+    into pending, delayed, oldest;
+    execute format('select count(*) from (select from %s m where m.dead_at is not null limit 100001) t', leaf) into dead;
+    execute format('select count(*) from (select from %s m where m.processed_at is not null limit 100001) t', leaf) into processed;
+    return jsonb_build_object(
+        'name', inbox.name,
+        'max_attempts', inbox.max_attempts,
+        'retention', inbox.retention,
+        'ordered', inbox.ordered,
+        'pending', pending,
+        'delayed', delayed,
+        'dead', dead,
+        'processed', processed,
+        'exact', greatest(pending, dead, processed) <= 100000,
+        'oldest_age_seconds', round(extract(epoch from clock_timestamp() - oldest)::numeric, 3),
+        'bytes', pg_total_relation_size(leaf::regclass),
+        'pipelines', (
+            select coalesce(jsonb_agg(p.name order by p.name), '[]')
+            from tide.pipeline p
+            where p.inbox_id = inbox.id));
+end
+$$;
+comment on function tide.inbox_describe(tide.inbox) is
+'An inbox as JSON.';
+
+-- views/dead_letters.sql
+
+create or replace view tide.dead_letters as
+select
+    d.id,
+    p.name as pipeline,
+    d.event_id,
+    d.stream,
+    d.key,
+    d.payload,
+    d.body,
+    d.headers,
+    d.error,
+    d.attempts,
+    d.failed_at,
+    d.op,
+    d.event_type,
+    d.source,
+    d.published_at,
+    d.destination,
+    d.transport_headers,
+    d.coordinates,
+    d.retry_requested_at
+from tide.dead_letter d
+join tide.pipeline p on p.id = d.pipeline_id;
+comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON.';
+
+-- views/relay_status.sql
+
+-- What each pipeline does, and in words why it does not. A relay that was
+-- silent for eight seconds is dead.
+create or replace view tide.relay_status as
+select
+    p.name as pipeline,
+    p.direction,
+    coalesce(b.name, i.name) as endpoint,
+    p.enabled,
+    case
+        when not p.enabled then 'paused'
+        when r.id is null then 'unowned'
+        when s.reported_at is null or s.reported_at < o.since then 'starting'
+        else s.state
+    end as state,
+    case
+        when not p.enabled then format('paused; resume it with: select tide.relay_enable(%L);', p.name)
+        when r.id is null and not exists (
+            select from tide.relay_instance l
+            where l.heartbeat_at > clock_timestamp() - interval '8 seconds')
+        then 'no relay is running for this database; start one with: pg-tide --postgres-url URL'
+        when r.id is null then 'no relay has taken it over yet'
+        when s.reported_at is null or s.reported_at < o.since then 'the relay is starting it'
+        else s.reason
+    end as reason,
+    w.events as lag_events,
+    w.exact as lag_exact,
+    case
+        when w.oldest is not null then greatest(0, extract(epoch from clock_timestamp() - w.oldest)::double precision)
+        when p.direction = 'forward' then 0
+    end as lag_seconds,
+    s.last_error,
+    s.last_error_at,
+    case when r.id is not null then r.host || ':' || r.pid end as owner,
+    r.id as owner_id,
+    coalesce(s.delivered, 0) as delivered,
+    coalesce(s.filtered, 0) as filtered,
+    coalesce(s.failed, 0) as failed,
+    case when p.enabled and r.id is not null then coalesce(s.rate_per_second, 0) else 0 end as rate_per_second,
+    (select count(*) from tide.dead_letter d where d.pipeline_id = p.id) as dead_letters,
+    s.reported_at
+from tide.pipeline p
+left join tide.outbox b on b.id = p.outbox_id
+left join tide.inbox i on i.id = p.inbox_id
+left join tide.pipeline_owner o on o.pipeline_id = p.id
+left join tide.relay_instance r
+    on r.id = o.relay_id and r.heartbeat_at > clock_timestamp() - interval '8 seconds'
+left join tide.pipeline_state s on s.pipeline_id = p.id
+left join lateral tide.pipeline_pending(p.id) w on true;
+comment on view tide.relay_status is 'What each pipeline does, how far behind it is and why nothing moves; lag_events is exact to 100,000 and estimated above.';
+comment on column tide.relay_status.state is 'paused, unowned, or what the relay says: starting, running, waiting, blocked, misconfigured, stopped.';
+comment on column tide.relay_status.reason is 'In words why nothing moves; null when all is well.';
+comment on column tide.relay_status.lag_seconds is 'How long the oldest event waits that was not delivered; null for reverse pipelines, whose backlog the source has.';
+comment on column tide.relay_status.owner is 'Host and process of the relay at work; null when there is none.';
+
+-- access/0_schema.sql
+
+comment on schema tide is 'pg_tide, an event bus: outboxes, inboxes and the relay''s configuration.';
+
+-- access/1_roles.sql
+
+-- The roles belong to the cluster: made when missing and where the installing
+-- role may, never dropped. What each may do is in grants.sql.
+do $$
+declare
+    role_name text;
+begin
+    foreach role_name in array array[
+        'tide_admin', 'tide_operator', 'tide_relay', 'tide_publisher', 'tide_consumer', 'tide_reader']
+    loop
+        continue when to_regrole(role_name) is not null;
+        begin
+            execute format('create role %I nologin', role_name);
+        exception
+            -- Made meanwhile by an installation in another database.
+            when duplicate_object or unique_violation then
+                null;
+            when insufficient_privilege then
+                raise notice using
+                    message = format('role %s was not created: the installing role may not create roles', role_name),
+                    hint = format('Have it created (create role %s nologin) and install again, or go without it.', role_name);
+        end;
+    end loop;
+end
+$$;
+
+-- access/2_policies.sql
+
+-- Publishing runs with the publisher's rights; which outboxes it may write to,
+-- this policy asks. The reader's policy lets everybody see what grants allow.
+-- Made once: each time would lock out publishers.
+do $$
+begin
+    if not (select c.relrowsecurity from pg_class c where c.oid = 'tide.outbox_event'::regclass) then
+        create policy outbox_event_publish on tide.outbox_event for insert with check (tide.may_publish(part));
+        create policy outbox_event_read on tide.outbox_event for select using (true);
+        alter table tide.outbox_event enable row level security;
+    end if;
+end
+$$;
+
+-- access/3_grants.sql
+
+-- Who may do what. Nothing is granted to PUBLIC. Of the roles, those that
+-- exist get theirs; installing again gives the others what they missed.
+-- tide_admin, the database's owner (pg_database_owner) and whoever created the
+-- extension get all that is listed.
+do $$
+declare
+    administrators name[] := array(
+        select r.rolname
+        from pg_roles r
+        where (r.rolname in ('tide_admin', 'pg_database_owner')
+                or r.oid = (select e.extowner from pg_extension e where e.extname = 'pg_tide'))
+            and r.oid <> (select c.relowner from pg_class c where c.oid = 'tide.outbox'::regclass)
+        order by r.rolname);
+    entry    record;
+    grantee  name;
+    routine  regprocedure;
+    relation regclass;
+begin
+    for entry in
+        select g.kind, g.privilege, g.objects, g.roles
+        from (values
+            ('function', 'execute', '{outbox_create, outbox_create_if_not_exists, outbox_drop, outbox_grant_publish,
+                outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete}'::name[],
+                '{}'::name[]),
+            ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable,
+                dead_letter_retry, dead_letter_discard, inbox_replay}', '{tide_operator}'),
+            ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
+            ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
+            ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
+            ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',
+                '{tide_operator, tide_reader}'),
+            ('function', 'execute', '{node_id, node_check}', '{tide_relay}'),
+            ('function', 'execute', '{schema_version}',
+                '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
+            ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
+            ('function', 'none', '{outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
+                outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
+                check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
+                inbox_create_partition, inbox_message_id, inbox_backoff, inbox_describe, copy_grants,
+                relay_set, relay_switch, pipeline_find, pipeline_describe, pipeline_forget_position,
+                dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,
+                config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
+                config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
+
+            ('table', 'select', '{relay_status, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
+                relay_instance, pipeline_owner, pipeline_position, pipeline_state, node}',
+                '{tide_operator, tide_reader, tide_relay}'),
+            ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
+                '{pipeline}', '{tide_operator, tide_reader}'),
+            ('table', 'select', '{inbox_message}', '{tide_consumer}'),
+            ('table', 'select', '{pipeline, dead_letter}', '{tide_relay}'),
+            ('table', 'select', '{outbox_publisher, inbox_message_0}', '{}'),
+            ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq}', '{}'),
+            ('table', 'select', '{outbox_event_id_seq}', '{tide_relay}'),
+            ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
+            ('table', 'insert', '{inbox_message}', '{tide_relay}'),
+            ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
+            ('table', 'insert, delete', '{pipeline_position}', '{tide_relay}')
+        ) g (kind, privilege, objects, roles)
+    loop
+        if entry.kind = 'function' then
+            for routine in
+                select p.oid from pg_proc p
+                where p.pronamespace = 'tide'::regnamespace and p.proname = any(entry.objects)
+            loop
+                execute format('revoke execute on function %s from public', routine);
+            end loop;
+        end if;
+        continue when entry.privilege = 'none';
+        for grantee in
+            select r.rolname from pg_roles r
+            where r.rolname = any(entry.roles || administrators)
+            order by r.rolname
+        loop
+            execute format('grant usage on schema tide to %I', grantee);
+            if entry.kind = 'table' then
+                for relation in
+                    select c.oid from pg_class c
+                    where c.relnamespace = 'tide'::regnamespace and c.relname = any(entry.objects)
+                    order by c.relname
+                loop
+                    execute format('grant %s on %s to %I', entry.privilege, relation, grantee);
+                end loop;
+            else
+                for routine in
+                    select p.oid from pg_proc p
+                    where p.pronamespace = 'tide'::regnamespace and p.proname = any(entry.objects)
+                    order by p.proname
+                loop
+                    execute format('grant execute on function %s to %I', routine, grantee);
+                end loop;
+            end if;
+        end loop;
+    end loop;
+
+    -- Publishing needs rights of its own kind.
+    for grantee in
+        select r.rolname from pg_roles r
+        where r.rolname = any('{tide_publisher}' || administrators)
+            or r.rolname in (select o.role_name from tide.outbox_publisher o)
+        order by r.rolname
+    loop
+        perform tide.publishing_grant(grantee);
+    end loop;
+
+    -- Partitions of outboxes and inboxes that are there already.
+    for relation in
+        select i.inhrelid from pg_inherits i
+        where i.inhparent in ('tide.outbox_event'::regclass, 'tide.inbox_message'::regclass)
+        order by i.inhrelid
+    loop
+        perform tide.copy_grants((select i.inhparent from pg_inherits i where i.inhrelid = relation), relation);
+    end loop;
+end
+$$;
+
+-- extension only: begin
+-- A dump keeps the rows of these tables and the values of these sequences. The
+-- partitions are no members of the extension: a dump has them whole.
+do $$
+declare
+    member pg_catalog.regclass;
+begin
+    for member in
+        select d.objid
+        from pg_catalog.pg_depend d
+        join pg_catalog.pg_extension e on e.oid = d.refobjid and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+        join pg_catalog.pg_class c on c.oid = d.objid and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+        where e.extname = 'pg_tide' and d.deptype = 'e' and c.relkind in ('r', 'S') and not c.relispartition
+        order by c.relname
+    loop
+        perform pg_catalog.pg_extension_config_dump(member, '');
+    end loop;
+end
+$$;
+-- extension only: end

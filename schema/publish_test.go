@@ -1,0 +1,135 @@
+package schema_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
+)
+
+func TestPublishingWorksInEveryKindOfTransaction(t *testing.T) {
+	pgtest.Each(t, pgtest.All(), func(t *testing.T, major int) {
+		conn := embedded(t, major)
+		exec(t, conn, `select tide.outbox_create('o')`)
+		_, as := asRole(t, conn, "in role tide_publisher")
+		exec(t, conn, `create schema app; grant usage, create on schema app to public`)
+		exec(t, as, `
+			create table app.orders (id int);
+			create function app.announce() returns trigger language plpgsql as $$
+			begin
+				perform tide.outbox_publish('o', 'orders', jsonb_build_object('name', 'trigger'));
+				return new;
+			end $$;
+			create trigger announce after insert on app.orders for each row execute function app.announce();
+			create function app.place() returns void language sql as $$
+				select tide.outbox_publish('o', 'orders', jsonb_build_object('name', 'function'))
+			$$`)
+		for name, do := range publishers() {
+			t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+				do(t, as)
+				if n := value[int](t, conn, `select count(*) from tide.outbox_event where payload ->> 'name' = $1`, name); n != 1 {
+					t.Errorf("%d events, want 1", n)
+				}
+				if n := value[int](t, conn, `select count(*) from tide.outbox_event where payload ->> 'name' = 'undone'`); n != 0 {
+					t.Errorf("%d events of what was rolled back", n)
+				}
+			})
+		}
+	})
+}
+
+const publishOne = `select tide.outbox_publish('o', 'orders', jsonb_build_object('name', $1::text))`
+
+// publishers each publish one event with their name, and perhaps some that
+// are rolled back.
+func publishers() map[string]func(*testing.T, *pgx.Conn) {
+	script := func(sql string) func(*testing.T, *pgx.Conn) {
+		return func(t *testing.T, conn *pgx.Conn) { exec(t, conn, sql) }
+	}
+	return map[string]func(*testing.T, *pgx.Conn){
+		"trigger":  script(`insert into app.orders values (1)`),
+		"function": script(`select app.place()`),
+		"savepoint": script(`begin; savepoint a;
+			select tide.outbox_publish('o', 'orders', '{"name": "undone"}'); rollback to a;
+			savepoint b; select tide.outbox_publish('o', 'orders', '{"name": "savepoint"}'); release b; commit`),
+		"rolled back first": script(`begin; select tide.outbox_publish('o', 'orders', '{"name": "undone"}'); rollback;
+			select tide.outbox_publish('o', 'orders', '{"name": "rolled back first"}')`),
+		"subtransaction": script(`do $$ begin
+			begin perform tide.outbox_publish('o', 'orders', '{"name": "undone"}'); raise 'no'; exception when others then null; end;
+			perform tide.outbox_publish('o', 'orders', '{"name": "subtransaction"}');
+			end $$`),
+		"read committed":  script(`begin isolation level read committed; select tide.outbox_publish('o', 'orders', '{"name": "read committed"}'); commit`),
+		"repeatable read": script(`begin isolation level repeatable read; select tide.outbox_publish('o', 'orders', '{"name": "repeatable read"}'); commit`),
+		"serializable":    script(`begin isolation level serializable; select tide.outbox_publish('o', 'orders', '{"name": "serializable"}'); commit`),
+		"prepared transaction": func(t *testing.T, conn *pgx.Conn) {
+			exec(t, conn, `begin; select tide.outbox_publish('o', 'orders', '{"name": "prepared transaction"}'); prepare transaction 'x'`)
+			exec(t, conn, `commit prepared 'x'`)
+		},
+		"prepared statement": func(t *testing.T, conn *pgx.Conn) {
+			exec(t, conn, publishOne, "prepared statement")
+		},
+		"simple protocol": func(t *testing.T, conn *pgx.Conn) {
+			exec(t, conn, publishOne, pgx.QueryExecModeSimpleProtocol, "simple protocol")
+		},
+		"unnamed statement": func(t *testing.T, conn *pgx.Conn) {
+			exec(t, conn, publishOne, pgx.QueryExecModeExec, "unnamed statement")
+		},
+		"hostile search_path": script(`set search_path = app; create function app.clock_timestamp() returns timestamptz language sql as $$ select 'infinity'::timestamptz $$;
+			select tide.outbox_publish('o', 'orders', '{"name": "hostile search_path"}'); reset search_path`),
+	}
+}
+
+func TestPublishingFillsInWhatIsNotGiven(t *testing.T) {
+	conn := embedded(t, 0)
+	exec(t, conn, `select tide.outbox_create('order_events')`)
+	const id = "1f0c2d3e-0000-4000-8000-000000000000"
+	if got := value[string](t, conn, `select tide.outbox_publish('order_events', 'orders', '{}', event_id => $1)::text`, id); got != id {
+		t.Errorf("event id %s, want the given", got)
+	}
+	exec(t, conn, `select tide.outbox_publish('order_events', '{"a": 1}'::jsonb, '{"h": "x"}')`)
+	exec(t, conn, `select tide.outbox_publish('order_events', null, '{}', null, null, null, null)`)
+	got := column[string](t, conn, `select concat_ws(' ', stream, coalesce(key, '-'), op, payload, headers) from tide.outbox_event order by id`)
+	want := "orders - insert {} {}|order_events - insert {\"a\": 1} {\"h\": \"x\"}|order_events - insert {} {}"
+	if strings.Join(got, "|") != want {
+		t.Errorf("got %s, want %s", strings.Join(got, "|"), want)
+	}
+	if n := value[int](t, conn, `select count(*) from tide.outbox_event where xid = '0' or event_id is null or published_at < now() - interval '1 hour'`); n != 0 {
+		t.Errorf("%d events lack something", n)
+	}
+}
+
+// A transaction must have its xid before it draws an id: the reader's bound rests on it.
+func TestAnEventsXidIsAssignedBeforeItsID(t *testing.T) {
+	conn := embedded(t, 0)
+	defaults := column[string](t, conn, `
+		select a.attname from pg_attribute a join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+		where a.attrelid = 'tide.outbox_event'::regclass order by a.attnum`)
+	if len(defaults) < 2 || defaults[0] != "xid" || defaults[1] != "id" {
+		t.Errorf("defaults come in the order %q, want xid and id first", defaults)
+	}
+	if cache := value[int](t, conn, `select seqcache from pg_sequence where seqrelid = 'tide.outbox_event_id_seq'::regclass`); cache != 1 {
+		t.Errorf("the sequence caches %d ids", cache)
+	}
+}
+
+func TestADroppedOutboxLeavesItsPartitionForALaterOne(t *testing.T) {
+	conn := embedded(t, 0)
+	exec(t, conn, `select tide.outbox_create('a'), tide.outbox_publish('a', '{}'::jsonb)`)
+	exec(t, conn, `select tide.outbox_drop('a')`)
+	exec(t, conn, `select tide.outbox_create('b')`)
+	if part := value[int](t, conn, `select part from tide.outbox where name = 'b'`); part != 2 {
+		t.Errorf("outbox b took part %d, which was left a moment ago", part)
+	}
+	// A publisher that came late wrote into the partition after it was emptied.
+	exec(t, conn, `insert into tide.outbox_event (part, stream, op, payload, headers) values (1, 's', 'o', '{}', '{}')`)
+	exec(t, conn, `update tide.outbox_part set used_since = now() - interval '2 hours' where part = 1`)
+	exec(t, conn, `select tide.outbox_create('c')`)
+	if part := value[int](t, conn, `select part from tide.outbox where name = 'c'`); part != 1 {
+		t.Errorf("outbox c took part %d", part)
+	}
+	if n := value[int](t, conn, `select count(*) from tide.outbox_event where part = 1`); n != 0 {
+		t.Errorf("the new outbox holds %d events of the old one", n)
+	}
+}

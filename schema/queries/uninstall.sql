@@ -1,0 +1,45 @@
+-- Drops what is ours in schema tide, and nothing that depends on it: then the
+-- whole fails and says what that is. The names come in settings.
+do $$
+declare
+    function_names name[] := current_setting('pg_tide.functions')::name[];
+    relation_names name[] := current_setting('pg_tide.relations')::name[];
+    namespace      oid := 'tide'::regnamespace;
+    kind           record;
+    names          text;
+begin
+    if exists (select from pg_extension e where e.extname = 'pg_tide') then
+        drop extension pg_tide;
+    else
+        drop policy if exists outbox_event_publish on tide.outbox_event;
+        drop policy if exists outbox_event_read on tide.outbox_event;
+        for kind in
+            select k.word, k.relkinds
+            from (values ('view', '{v}'::"char"[]), ('function', '{}'), ('table', '{r,p}'), ('sequence', '{S}')) k (word, relkinds)
+        loop
+            if kind.word = 'function' then
+                select string_agg(p.oid::regprocedure::text, ', ') into names
+                from pg_proc p
+                where p.pronamespace = namespace and p.proname = any(function_names);
+            else
+                select string_agg(c.oid::regclass::text, ', ') into names
+                from pg_class c
+                where c.relnamespace = namespace and c.relname = any(relation_names) and c.relkind = any(kind.relkinds);
+            end if;
+            if names is not null then
+                execute format('drop %s %s', kind.word, names);
+            end if;
+        end loop;
+    end if;
+    if exists (select from pg_class c where c.relnamespace = namespace)
+        or exists (select from pg_proc p where p.pronamespace = namespace)
+        or exists (select from pg_type t where t.typnamespace = namespace)
+    then
+        raise notice 'schema tide stays: it holds objects that are not pg_tide''s';
+    elsif not pg_has_role((select n.nspowner from pg_namespace n where n.oid = namespace), 'usage') then
+        raise notice 'schema tide stays, empty: another role owns it';
+    else
+        drop schema tide;
+    end if;
+end
+$$
