@@ -10,16 +10,6 @@ import (
 	"github.com/pg-tide/pg-tide/internal/retry"
 )
 
-// Status is what the relay knows of one pipeline that it owns.
-type Status struct {
-	Name      string
-	Direction pipeline.Direction
-	Endpoint  string
-	// Failures counts sessions that failed in a row.
-	Failures int
-	pipeline.Report
-}
-
 // health keeps a pipeline's report current.
 type health struct {
 	spec   pipeline.Spec
@@ -119,14 +109,14 @@ func (h *health) count(delivered, filtered, failed int) {
 	h.meter.add(h.clock.Now(), delivered)
 }
 
-// status returns the report as it is now.
-func (h *health) status() Status {
+// now returns the report as it is now.
+func (h *health) now() pipeline.Report {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.log()
-	s := Status{Name: h.spec.Name, Direction: h.spec.Direction, Endpoint: h.spec.Endpoint, Failures: h.failures, Report: h.report}
-	s.RatePerSecond = h.meter.rate(h.clock.Now())
-	return s
+	report := h.report
+	report.RatePerSecond = h.meter.rate(h.clock.Now())
+	return report
 }
 
 // meterSeconds is the length of time that a rate is measured over.

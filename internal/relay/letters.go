@@ -39,7 +39,7 @@ func (s *session) retryLetters(ctx context.Context, try func(ctx context.Context
 }
 
 func (s *session) waitForLetters(ctx context.Context) error {
-	timer := s.options.Clock.NewTimer(s.options.LetterPoll)
+	timer := s.clock.NewTimer(s.options.LetterPoll)
 	defer timer.Stop()
 	select {
 	case <-s.letters:

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"log/slog"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/pipeline"
@@ -19,8 +18,8 @@ type Options struct {
 	// MaxAttempts is used where a pipeline's limits set none: 5.
 	MaxAttempts int
 
-	// HeartbeatEvery is the time between heartbeats: 2 s.
-	HeartbeatEvery time.Duration
+	// HeartbeatInterval is the time between heartbeats: 2 s.
+	HeartbeatInterval time.Duration
 	// LeaseTime is how long the relay may work without a heartbeat that
 	// succeeded: 8 s, after which the database lets others take its pipelines.
 	// Work is dropped a little before, at seven eighths of it.
@@ -50,11 +49,6 @@ type Options struct {
 	CallTimeout time.Duration
 	// CloseTimeout bounds the end of a session, and each call when leaving: 2 s.
 	CloseTimeout time.Duration
-
-	// Clock paces retries; the machine's own by default.
-	Clock retry.Clock
-	// Logger receives changes of state; by default nothing is logged.
-	Logger *slog.Logger
 }
 
 // withDefaults fills in what is zero.
@@ -62,7 +56,7 @@ func (o Options) withDefaults() Options {
 	set(&o.BatchSize, 500)
 	set(&o.Window, 8)
 	set(&o.MaxAttempts, 5)
-	set(&o.HeartbeatEvery, 2*time.Second)
+	set(&o.HeartbeatInterval, 2*time.Second)
 	set(&o.LeaseTime, 8*time.Second)
 	set(&o.DrainTimeout, 5*time.Second)
 	set(&o.StopGrace, 500*time.Millisecond)
@@ -73,12 +67,6 @@ func (o Options) withDefaults() Options {
 	set(&o.LetterPoll, 10*time.Second)
 	set(&o.CallTimeout, 30*time.Second)
 	set(&o.CloseTimeout, 2*time.Second)
-	if o.Clock == nil {
-		o.Clock = retry.System{}
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	return o
 }
 

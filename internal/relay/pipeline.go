@@ -18,18 +18,20 @@ type runner struct {
 	spec    pipeline.Spec
 	builder Builder
 	options *Options
+	clock   retry.Clock
 	health  *health
 	letters chan struct{}
 	// panicked keeps a stack from being logged more than once.
 	panicked bool
 }
 
-func newRunner(spec pipeline.Spec, builder Builder, options *Options, dirty func()) *runner {
+func (s *Supervisor) newRunner(spec pipeline.Spec) *runner {
 	return &runner{
 		spec:    spec,
-		builder: builder,
-		options: options,
-		health:  newHealth(spec, options.Clock, options.Logger, dirty),
+		builder: s.builder,
+		options: &s.options,
+		clock:   s.clock,
+		health:  newHealth(spec, s.clock, s.logger, func() { signal(s.dirty) }),
 		letters: make(chan struct{}, 1),
 	}
 }
@@ -59,7 +61,7 @@ func (r *runner) run(intake, work context.Context) error {
 				}
 				plan = &built
 				if known == nil {
-					known = newMemory(built.Limits, r.options.Clock)
+					known = newMemory(built.Limits, r.clock)
 				}
 			}
 			return r.session(intake, work, plan, known)
@@ -77,7 +79,7 @@ func (r *runner) run(intake, work context.Context) error {
 		if verdict, _ := delivery.VerdictOf(err); verdict == delivery.VerdictMisconfigured {
 			plan = nil // a secret may have been mended meanwhile: build it again
 		}
-		if retry.Sleep(intake, r.options.Clock, pause) != nil {
+		if retry.Sleep(intake, r.clock, pause) != nil {
 			return nil
 		}
 	}
@@ -89,6 +91,7 @@ func (r *runner) session(intake, work context.Context, plan *Plan, known *memory
 		plan:    *plan,
 		limits:  limitsOf(plan.Limits, r.options),
 		options: r.options,
+		clock:   r.clock,
 		memory:  known,
 		health:  r.health,
 		holds:   &holds{},

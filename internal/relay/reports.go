@@ -21,7 +21,7 @@ func (s *Supervisor) reportChanges(intake, work context.Context) {
 		case <-intake.Done():
 			return
 		}
-		_ = retry.Sleep(intake, s.options.Clock, reportPause)
+		_ = retry.Sleep(intake, s.clock, reportPause)
 		s.flush(work, stored)
 	}
 }
@@ -31,10 +31,10 @@ func (s *Supervisor) reportChanges(intake, work context.Context) {
 func (s *Supervisor) flush(ctx context.Context, stored map[int64]pipeline.Report) {
 	var changed []pipeline.Report
 	known := map[int64]bool{}
-	for _, status := range s.Snapshot() {
-		known[status.PipelineID] = true
-		if stored[status.PipelineID] != status.Report {
-			changed = append(changed, status.Report)
+	for _, p := range s.Pipelines() {
+		known[p.Spec.ID] = true
+		if stored[p.Spec.ID] != p.Report {
+			changed = append(changed, p.Report)
 		}
 	}
 	for id := range stored {
@@ -49,7 +49,7 @@ func (s *Supervisor) flush(ctx context.Context, stored map[int64]pipeline.Report
 		return s.registry.Report(ctx, changed)
 	})
 	if err != nil {
-		s.options.Logger.Debug("report failed", "error", err)
+		s.logger.Debug("report failed", "error", err)
 		return
 	}
 	for _, r := range changed {

@@ -108,6 +108,7 @@ type session struct {
 	plan    Plan
 	limits  pipeline.Limits
 	options *Options
+	clock   retry.Clock
 	memory  *memory
 	health  *health
 	holds   *holds
@@ -153,7 +154,7 @@ func (s *session) progress() {
 // for a while after failures.
 func (s *session) settle(ctx context.Context) error {
 	if s.health.troubled() {
-		if err := retry.Sleep(ctx, s.options.Clock, s.options.SettledAfter); err != nil {
+		if err := retry.Sleep(ctx, s.clock, s.options.SettledAfter); err != nil {
 			return nil //nolint:nilerr // the session ended before it settled; its own error says why
 		}
 	}

@@ -295,7 +295,7 @@ func (w *pageWork) sendAlone(ctx context.Context, i int, envelope message.Envelo
 	for tried := false; history.attempts < w.limits.MaxAttempts || (w.limits.OnError == pipeline.Block && !tried); tried = true {
 		if tried {
 			w.noteAttempt(&original, history)
-			if retry.Sleep(w.intake, w.options.Clock, w.options.Refusal.After(history.attempts)) != nil {
+			if retry.Sleep(w.intake, w.clock, w.options.Refusal.After(history.attempts)) != nil {
 				return errIntakeDone
 			}
 		}

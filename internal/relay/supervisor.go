@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ var errLeaseLost = errors.New("no heartbeat reached the database in time: other 
 type Supervisor struct {
 	registry Registry
 	builder  Builder
+	clock    retry.Clock
+	logger   *slog.Logger
 	options  Options
 	dirty    chan struct{}
 
@@ -44,11 +47,13 @@ type member struct {
 	next *pipeline.Spec
 }
 
-// NewSupervisor returns a supervisor that is not running yet.
-func NewSupervisor(registry Registry, builder Builder, options Options) *Supervisor {
+// NewSupervisor returns a supervisor; Run starts it.
+func NewSupervisor(registry Registry, builder Builder, clock retry.Clock, logger *slog.Logger, options Options) *Supervisor {
 	return &Supervisor{
 		registry: registry,
 		builder:  builder,
+		clock:    clock,
+		logger:   logger,
 		options:  options.withDefaults(),
 		dirty:    make(chan struct{}, 1),
 		fleet:    map[int64]*member{},
@@ -91,9 +96,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // oversee starts and stops pipelines until ctx is done.
 func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, beats <-chan beat, ended chan *member) {
-	renewed := s.options.Clock.Now()
+	renewed := s.clock.Now()
 	for {
-		lease := s.options.Clock.NewTimer(s.options.LeaseTime*7/8 - s.options.Clock.Now().Sub(renewed))
+		lease := s.clock.NewTimer(s.options.LeaseTime*7/8 - s.clock.Now().Sub(renewed))
 		select {
 		case <-ctx.Done():
 			lease.Stop()
@@ -110,7 +115,7 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 		case m := <-ended:
 			s.replace(work, m, ended, trigger)
 		case <-lease.C():
-			renewed = s.options.Clock.Now()
+			renewed = s.clock.Now()
 			s.drop()
 		}
 		lease.Stop()
@@ -120,7 +125,7 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 // pulse sends heartbeats, on time and when triggered, one at a time.
 func (s *Supervisor) pulse(ctx context.Context, trigger <-chan struct{}, beats chan<- beat) {
 	for {
-		b := beat{begun: s.options.Clock.Now()}
+		b := beat{begun: s.clock.Now()}
 		b.err = call(ctx, s.options.LeaseTime/2, database, "heartbeat", func(ctx context.Context) (err error) {
 			return run.Protect(func() (err error) {
 				b.specs, err = s.registry.Heartbeat(ctx)
@@ -132,7 +137,7 @@ func (s *Supervisor) pulse(ctx context.Context, trigger <-chan struct{}, beats c
 		case <-ctx.Done():
 			return
 		}
-		timer := s.options.Clock.NewTimer(s.options.HeartbeatEvery)
+		timer := s.clock.NewTimer(s.options.HeartbeatInterval)
 		select {
 		case <-timer.C():
 		case <-trigger:
@@ -141,7 +146,7 @@ func (s *Supervisor) pulse(ctx context.Context, trigger <-chan struct{}, beats c
 		timer.Stop()
 		if b.err != nil {
 			// triggers may come without end while the database is away
-			_ = retry.Sleep(ctx, s.options.Clock, s.options.HeartbeatEvery/10)
+			_ = retry.Sleep(ctx, s.clock, s.options.HeartbeatInterval/10)
 		}
 		if ctx.Err() != nil {
 			return
@@ -157,9 +162,9 @@ func (s *Supervisor) noteBeat(b beat) {
 	s.mu.Unlock()
 	switch {
 	case b.err != nil && (was == nil || was.Error() != b.err.Error()):
-		s.options.Logger.Warn("heartbeat failed", "error", b.err)
+		s.logger.Warn("heartbeat failed", "error", b.err)
 	case b.err == nil && was != nil:
-		s.options.Logger.Info("heartbeat works again")
+		s.logger.Info("heartbeat works again")
 	}
 	signal(s.dirty)
 }
@@ -196,7 +201,7 @@ func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, ended ch
 
 // launch starts a pipeline. The lock is held.
 func (s *Supervisor) launch(work context.Context, spec pipeline.Spec, ended chan *member) {
-	m := &member{spec: spec, runner: newRunner(spec, s.builder, &s.options, func() { signal(s.dirty) })}
+	m := &member{spec: spec, runner: s.newRunner(spec)}
 	s.fleet[spec.ID] = m
 	m.task = run.Start(work, m.runner.run)
 	s.beside(work, func(context.Context) {
@@ -213,7 +218,7 @@ func (s *Supervisor) stop(work context.Context, m *member) {
 	m.stopping = true
 	m.task.Drain()
 	s.beside(work, func(context.Context) {
-		timer := s.options.Clock.NewTimer(s.options.StopGrace)
+		timer := s.clock.NewTimer(s.options.StopGrace)
 		defer timer.Stop()
 		select {
 		case <-m.task.Done():
@@ -259,7 +264,7 @@ func (s *Supervisor) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.fleet) > 0 && s.alive {
-		s.options.Logger.Error("pipelines dropped", "error", errLeaseLost)
+		s.logger.Error("pipelines dropped", "error", errLeaseLost)
 	}
 	s.alive = false
 	for _, m := range s.fleet {
@@ -276,7 +281,7 @@ func (s *Supervisor) drain(ended <-chan *member) {
 		m.task.Drain()
 	}
 	s.mu.Unlock()
-	timer := s.options.Clock.NewTimer(s.options.DrainTimeout)
+	timer := s.clock.NewTimer(s.options.DrainTimeout)
 	defer timer.Stop()
 	for left > 0 {
 		select {
@@ -296,7 +301,7 @@ func (s *Supervisor) drain(ended <-chan *member) {
 func (s *Supervisor) leave(work context.Context) {
 	err := call(work, s.options.CloseTimeout, database, "leave", s.registry.Leave)
 	if err != nil {
-		s.options.Logger.Warn("leave failed; other relays take over when the lease ends", "error", err)
+		s.logger.Warn("leave failed; other relays take over when the lease ends", "error", err)
 	}
 }
 
@@ -308,34 +313,39 @@ func (s *Supervisor) pokeAll() {
 	}
 }
 
-// Snapshot returns what the relay knows of its pipelines, by name, from memory.
-func (s *Supervisor) Snapshot() []Status {
+// Pipeline is what the supervisor shows of one that it runs.
+type Pipeline struct {
+	Spec   pipeline.Spec
+	Report pipeline.Report
+}
+
+// Pipelines returns what runs here, by name, from memory.
+func (s *Supervisor) Pipelines() []Pipeline {
 	s.mu.Lock()
 	runners := make([]*runner, 0, len(s.fleet))
 	for _, m := range s.fleet {
 		runners = append(runners, m.runner)
 	}
 	s.mu.Unlock()
-	all := make([]Status, 0, len(runners))
+	all := make([]Pipeline, 0, len(runners))
 	for _, r := range runners {
-		all = append(all, r.health.status())
+		all = append(all, Pipeline{Spec: r.spec, Report: r.health.now()})
 	}
-	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b Pipeline) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
 	return all
 }
 
-// Ready says whether the relay may own pipelines: its last heartbeat
-// succeeded, or one did within the lease. Otherwise it returns why not.
-func (s *Supervisor) Ready() (bool, error) {
+// NotReady says in words why this relay may own no pipelines, or "".
+func (s *Supervisor) NotReady() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.alive {
-		return true, nil
+	switch {
+	case s.alive:
+		return ""
+	case s.last != nil:
+		return s.last.Error()
 	}
-	if s.last != nil {
-		return false, s.last
-	}
-	return false, errors.New("no heartbeat yet")
+	return "the relay has not registered with the database yet"
 }
 
 // signal wakes whoever waits on c, now or later, and never blocks.
