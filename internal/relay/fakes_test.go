@@ -152,6 +152,8 @@ type fakeSink struct {
 	// receipts, when set, holds up each Wait until it delivers.
 	receipts chan struct{}
 	open     int
+	// broken: the connection was lost, and with it all that follows in the session.
+	broken error
 	waiting  int
 	most     int // greatest number of receipts that were outstanding
 }
@@ -167,6 +169,7 @@ func (s *fakeSink) Open(context.Context) error {
 		}
 	}
 	s.open++
+	s.broken = nil
 	return nil
 }
 
@@ -193,8 +196,14 @@ func (s *fakeSink) Send(_ context.Context, envelopes []message.Envelope) (delive
 	s.waiting++
 	s.most = max(s.most, s.waiting)
 	stored, err := ids, error(nil)
+	if s.broken != nil {
+		return &fakeReceipt{sink: s, err: s.broken}, nil
+	}
 	if s.outcome != nil {
 		stored, err = s.outcome(ids)
+	}
+	if errors.Is(err, errAway) {
+		s.broken = err
 	}
 	s.stored = append(s.stored, stored...)
 	return &fakeReceipt{sink: s, ids: stored, err: err}, nil
@@ -557,7 +566,7 @@ func start(t testing.TB, registry *fakeRegistry, build builderFunc, options Opti
 }
 
 // await polls a condition on the bubble's clock.
-func await(t fataler, what string, condition func() bool) {
+func await(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for range 60_000 {
 		if condition() {
@@ -566,9 +575,4 @@ func await(t fataler, what string, condition func() bool) {
 		<-time.After(10 * time.Millisecond)
 	}
 	t.Fatalf("waited in vain: %s", what)
-}
-
-type fataler interface {
-	Helper()
-	Fatalf(format string, args ...any)
 }

@@ -95,10 +95,9 @@ func TestResendsInOrderFromTheSavedPositionAfterAFailedReceipt(t *testing.T) {
 		equal(t, "saved in steps", []string{fmt.Sprint(slices.IsSorted(f.outbox.saves))}, []string{"true"})
 		// after each failure the whole rest comes again, in order
 		stored := f.sink.all()
-		last := slices.Index(stored, "e60")
 		for i, id := range slices.Backward(stored) {
 			if id == "e31" {
-				equal(t, "resent", stored[i:last+1], ids(all[30:]))
+				equal(t, "resent", stored[i:], ids(all[30:]))
 				return
 			}
 		}
@@ -281,9 +280,7 @@ func TestSupersededPipelineStopsAtOnce(t *testing.T) {
 
 func TestPositionNeverPassesAnUnacknowledgedEvent(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(t, func(rt *rapid.T) { checkRandomFailures(t, rt) })
-	})
+	rapid.Check(t, func(rt *rapid.T) { checkRandomFailures(t, rt) })
 }
 
 // checkRandomFailures runs a flow against a sink and a database that fail at
@@ -322,7 +319,8 @@ func checkRandomFailures(t *testing.T, rt *rapid.T) {
 	}
 	f.sink.outcome = func(ids []string) ([]string, error) {
 		if roll() {
-			return ids[:len(ids)/2], errAway
+			some, _ := refuse(bad)(ids[:len(ids)/2])
+			return some, errAway
 		}
 		return refuse(bad)(ids)
 	}
@@ -344,18 +342,28 @@ func checkRandomFailures(t *testing.T, rt *rapid.T) {
 		}
 		return nil
 	}
-	_, stop := f.start(t)
-	defer stop()
-	await(rt, "the last position", func() bool { return f.outbox.position() == n || failure != "" })
-	if failure != "" {
-		rt.Fatal(failure)
+	stuck := ""
+	synctest.Test(t, func(t *testing.T) {
+		// channels belong to the bubble that they are made in
+		f.outbox.more, f.registry.changed = make(chan struct{}), make(chan struct{}, 1)
+		_, stop := f.start(t)
+		defer stop()
+		for range 60_000 {
+			if f.outbox.position() == n || failure != "" {
+				return
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		stuck = fmt.Sprintf("stuck at %d of %d: %+v", f.outbox.position(), n, f.registry.report(1))
+	})
+	if failure+stuck != "" {
+		rt.Fatal(failure + stuck)
 	}
-	checkOrder(rt, f, bad)
+	checkOrder(rt, f)
 }
 
-// checkOrder compares first arrivals: in order for every key, and under
-// park_key nothing of a key after its first dead letter.
-func checkOrder(rt *rapid.T, f *flow, bad func(id string) bool) {
+// checkOrder compares first arrivals: they are in order for every key.
+func checkOrder(rt *rapid.T, f *flow) {
 	order, dead := firsts(f.sink.all()), f.letters.ids()
 	place := map[string]int{}
 	for i, id := range order {
@@ -363,9 +371,6 @@ func checkOrder(rt *rapid.T, f *flow, bad func(id string) bool) {
 	}
 	last := map[string]int{}
 	for _, m := range f.outbox.all {
-		if bad(m.EventID) && place[m.EventID] > 0 {
-			rt.Fatalf("%s was stored although it is refused", m.EventID)
-		}
 		at, stored := place[m.EventID]
 		if !stored {
 			continue

@@ -29,6 +29,9 @@ type Supervisor struct {
 
 	mu    sync.Mutex
 	fleet map[int64]*member
+	// lost are ownerships that turned out to be another relay's, by pipeline:
+	// its fence. They are not taken up again, whatever an older heartbeat says.
+	lost  map[int64]int64
 	alive bool
 	last  error // of the heartbeat
 
@@ -57,6 +60,7 @@ func NewSupervisor(registry Registry, builder Builder, clock retry.Clock, logger
 		options:  options.withDefaults(),
 		dirty:    make(chan struct{}, 1),
 		fleet:    map[int64]*member{},
+		lost:     map[int64]int64{},
 	}
 }
 
@@ -178,6 +182,7 @@ func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, ended ch
 		owned[spec.ID] = true
 		m, runs := s.fleet[spec.ID]
 		switch {
+		case !runs && s.lost[spec.ID] == spec.Fence:
 		case !runs:
 			s.launch(work, spec, ended)
 		case m.stopping:
@@ -240,6 +245,9 @@ func (s *Supervisor) replace(work context.Context, m *member, ended chan *member
 	}
 	// A pipeline that ended by itself is superseded; the release then finds
 	// another owner and changes nothing.
+	if !m.stopping {
+		s.lost[m.spec.ID] = m.spec.Fence
+	}
 	spec, registry, limit := m.spec, s.registry, s.options.CloseTimeout
 	s.beside(work, func(work context.Context) {
 		_ = call(work, limit, database, "release", func(ctx context.Context) error {
