@@ -1,24 +1,24 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
-	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
 
-// side is which end a session failed at, as the reason names it.
+// side names what a pipeline waits for, in the words of its reason.
 type side string
 
 const (
 	database side = "the database"
-	broker   side = "the broker"
+	farEnd   side = "the broker"
 )
 
-// sideError says at which end something failed.
+// sideError is an error with the side that it came from.
 type sideError struct {
 	side side
 	err  error
@@ -27,25 +27,25 @@ type sideError struct {
 func (e *sideError) Error() string { return e.err.Error() }
 func (e *sideError) Unwrap() error { return e.err }
 
-func at(side side, err error) error {
-	if err == nil {
-		return nil
+func sideOf(err error) side {
+	var s *sideError
+	if errors.As(err, &s) {
+		return s.side
 	}
-	return &sideError{side: side, err: err}
+	return farEnd
 }
 
-// blockedError ends a session at an event that holds the pipeline.
+// blockedError ends a session at an event that its policy may not pass.
 type blockedError struct {
 	eventID, key string
 	err          error
 }
 
 func (e *blockedError) Error() string {
-	key := ""
-	if e.key != "" {
-		key = fmt.Sprintf(" of key %q", e.key)
+	if e.key == "" {
+		return fmt.Sprintf("event %s was refused: %v", e.eventID, e.err)
 	}
-	return fmt.Sprintf("event %s%s is refused and on_error is block: %v", e.eventID, key, e.err)
+	return fmt.Sprintf("event %s (key %q) was refused: %v", e.eventID, e.key, e.err)
 }
 
 func (e *blockedError) Unwrap() error { return e.err }
@@ -54,37 +54,91 @@ func blocked(m *message.Message, err error) error {
 	return &blockedError{eventID: m.EventID, key: m.Key, err: err}
 }
 
-// outcome is what the pipeline does about the error that ended a session.
-type outcome struct {
-	state  pipeline.State
-	reason string
-	wait   time.Duration
-	end    bool // another relay owns the pipeline: never again
+// refusedError ends a session in which the sink refused events that may be
+// tried again; the next one sends them alone.
+type refusedError struct{ err error }
+
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unwrap() error { return e.err }
+
+// worse returns the error that decides what happens after a session in which
+// both occurred: the loss of ownership outweighs all, the first comes first.
+func worse(first, second error) error {
+	if first == nil || isSuperseded(second) {
+		return second
+	}
+	return first
 }
 
-// judge decides what comes after a failed session. This is the one place
-// where that is decided.
-func (w *worker) judge(err error) outcome {
-	var block *blockedError
-	verdict, atLeast := delivery.VerdictOf(err)
+func isSuperseded(err error) bool {
+	if err == nil {
+		return false
+	}
+	verdict, _ := delivery.VerdictOf(err)
+	return verdict == delivery.VerdictSuperseded
+}
+
+// isRefusal says whether a codec or a change blames the event. They say reject;
+// an error without any verdict is taken for one, since it would come again each
+// time and hold up all others.
+func isRefusal(err error) bool {
+	var verdict *delivery.Error
+	return !errors.As(err, &verdict) || verdict.Verdict == delivery.VerdictReject
+}
+
+// allRejected says whether a partial failure names events that were refused,
+// and nothing else.
+func allRejected(p *delivery.Partial) bool {
+	for _, err := range p.Failed {
+		if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
+			return false
+		}
+	}
+	return len(p.Failed) > 0
+}
+
+// blame returns the error of a partial failure that decides: misconfigured
+// before retry, and either before a refusal, which has time.
+func blame(p *delivery.Partial) error {
+	if len(p.Failed) == 0 {
+		return errors.New("part of the batch failed and no event was named")
+	}
+	var decisive error
+	weight := -1
+	for _, i := range p.Indices() {
+		verdict, _ := delivery.VerdictOf(p.Failed[i])
+		if w := gravity(verdict); w > weight {
+			decisive, weight = p.Failed[i], w
+		}
+	}
+	return decisive
+}
+
+func gravity(v delivery.Verdict) int {
+	switch v {
+	case delivery.VerdictSuperseded:
+		return 3
+	case delivery.VerdictMisconfigured:
+		return 2
+	case delivery.VerdictRetry:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// call makes one bounded call to a side and names what it was about.
+func call(ctx context.Context, limit time.Duration, at side, doing string, f func(ctx context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := f(bounded)
 	switch {
-	case errors.As(err, &block):
-		return outcome{state: pipeline.StateBlocked, reason: err.Error(), wait: w.options.Misconfigured.After(w.failures)}
-	case verdict == delivery.VerdictSuperseded:
-		return outcome{state: pipeline.StateStopped, reason: err.Error(), end: true}
-	case verdict == delivery.VerdictMisconfigured:
-		return outcome{state: pipeline.StateMisconfigured, reason: err.Error(), wait: w.options.Misconfigured.After(w.failures)}
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case bounded.Err() != nil && errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("%s: timed out after %s", doing, limit)
 	}
-	where := broker
-	var s *sideError
-	if errors.As(err, &s) {
-		where = s.side
-	}
-	wait := max(w.options.Waiting.After(w.failures), atLeast)
-	reason := fmt.Sprintf("waiting for %s since %s: %v", where, w.since.UTC().Format("15:04:05"), err)
-	if open := w.breaker.Failure(); open > 0 {
-		wait = max(wait, open)
-		reason = fmt.Sprintf("circuit open for %s after failures in a row: %v", open, err)
-	}
-	return outcome{state: pipeline.StateWaiting, reason: reason, wait: wait}
+	return &sideError{side: at, err: err}
 }

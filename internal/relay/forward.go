@@ -7,192 +7,198 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
-	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/run"
 )
 
-// forwarding is one session of a forward pipeline: read, change and encode,
-// send, wait for acknowledgements, save. Everything in it is forgotten at its end.
-type forwarding struct {
-	*worker
-	pages chan message.Page
-	sent  chan outstanding
-	held  heldKeys
+// pagesAhead is how many pages wait between the reader and the sender; one
+// more is in the reader's hand.
+const pagesAhead = 1
 
-	positions sync.Mutex
-	acked     *message.Position // the newest acknowledged and not yet saved
-	wake      chan struct{}     // tells the saver that acked is set; one signal is kept
-}
-
-// outstanding is a batch that the sink has and may not have acknowledged.
-type outstanding struct {
-	receipt delivery.Receipt // nil when all of the page was filtered or set aside
-	batch   []prepared
-	// position holds once this and everything before is durable; nil for all
-	// but the last batch of a page.
-	position *message.Position
+// shipment is what one send carried, on its way to being acknowledged.
+type shipment struct {
+	// messages are those of the receipt, in the order of its indices; none
+	// were sent when the receipt is nil.
+	messages []message.Message
+	receipt  delivery.Receipt
+	letters  []message.DeadLetter
 	filtered int
+	// position is set on the last shipment of a page.
+	position *message.Position
 }
 
-// forward runs a session. It returns nil only when the intake has ended and
-// everything that was sent is acknowledged and saved.
-func (w *worker) forward(intake, work context.Context) error {
-	f := &forwarding{worker: w, pages: make(chan message.Page, readAhead), sent: make(chan outstanding, w.options.Window),
-		wake: make(chan struct{}, 1)}
-	if err := w.plan.Reader.Open(work); err != nil {
-		return at(database, err)
+// forward is one session of a forward pipeline: it moves events from the
+// reader to the sink until something fails, and then forgets everything.
+type forward struct {
+	session
+	stopIntake context.CancelFunc
+	pages      chan message.Page
+	// slots bound the sends that are unacknowledged.
+	slots     chan struct{}
+	shipments chan shipment
+	// positions holds the newest acknowledged position that was not saved yet.
+	positions chan message.Position
+	// sending guards Send, since letters are retried beside the flow.
+	sending sync.Mutex
+	// held is the error that ends the session after what was sent is settled.
+	held error
+}
+
+func newForward(s session) *forward {
+	return &forward{
+		session:   s,
+		pages:     make(chan message.Page, pagesAhead),
+		slots:     make(chan struct{}, s.options.Window),
+		shipments: make(chan shipment, s.options.Window),
+		positions: make(chan message.Position, 1),
 	}
-	defer w.closeEnd(work, "reader", w.plan.Reader)
-	if err := w.plan.Sink.Open(work); err != nil {
-		return at(broker, err)
-	}
-	defer w.closeEnd(work, "sink", w.plan.Sink)
-	var err error
-	if f.held, err = w.readHeld(work); err != nil {
+}
+
+// run works until intake is done (then it finishes what it has read, saves and
+// returns nil), until work is done, or until something fails.
+func (f *forward) run(intake, work context.Context) error {
+	defer f.close(work, f.plan.Sink, f.plan.Reader)
+	if err := f.open(work); err != nil {
 		return err
 	}
-	w.up()
-	return run.Together(work,
-		func(ctx context.Context) error { return f.read(ctx, intake) },
-		f.send,
-		f.settle,
-		f.save,
-	)
-}
+	intake, f.stopIntake = context.WithCancel(intake)
+	defer f.stopIntake()
 
-// read is the first stage. It ends without an error when the intake ends.
-func (f *forwarding) read(ctx, intake context.Context) error {
-	defer close(f.pages)
-	readCtx, cancel := until(ctx, intake)
-	defer cancel()
-	for {
-		page, err := f.plan.Reader.Read(readCtx, f.limit())
+	ctx, cancel := context.WithCancelCause(work)
+	defer cancel(nil)
+	// The saver outlives a failure of the others: what is acknowledged may as
+	// well be saved, so that less is sent again.
+	saver := run.Start(work, func(_, work context.Context) error {
+		err := f.save(work)
 		if err != nil {
-			if intake.Err() != nil {
-				return nil
-			}
-			return at(database, err)
+			cancel(err)
 		}
-		if err := give(readCtx, f.pages, page); err != nil {
-			if intake.Err() != nil {
-				return nil
-			}
-			return err
-		}
-	}
+		return err
+	})
+	err := run.Together(ctx,
+		func(ctx context.Context) error { return f.read(both(ctx, intake)) },
+		func(ctx context.Context) error { return f.ship(ctx, intake) },
+		f.receive,
+		func(ctx context.Context) error { return f.settle(both(ctx, intake)) },
+		func(ctx context.Context) error { return f.retryLetters(both(ctx, intake), f.resend) },
+	)
+	close(f.positions)
+	err = worse(err, saver.Wait())
+	return worse(err, f.held)
 }
 
-// send is the second stage: it changes, encodes and hands over in order. It
-// also delivers the dead letters that somebody asked to retry, since a sink is
-// used by one goroutine.
-func (f *forwarding) send(ctx context.Context) error {
-	defer close(f.sent)
-	tick := f.clock.NewTimer(f.options.RetryInterval)
-	defer func() { tick.Stop() }()
-	if err := f.retryLetters(ctx); err != nil {
+// both returns a context that ends with ctx, and softly with intake.
+func both(ctx, intake context.Context) context.Context {
+	joined, cancel := context.WithCancelCause(ctx)
+	context.AfterFunc(intake, func() { cancel(run.ErrStopped) })
+	return joined
+}
+
+func (f *forward) open(ctx context.Context) error {
+	err := f.call(ctx, farEnd, "open the sink", f.plan.Sink.Open)
+	if err != nil {
 		return err
 	}
-	for {
-		select {
-		case page, ok := <-f.pages:
-			if !ok {
+	if err := f.call(ctx, database, "open the outbox", f.plan.Reader.Open); err != nil {
+		return err
+	}
+	return f.readHolds(ctx)
+}
+
+// read reads ahead. Its context ends when intake is done.
+func (f *forward) read(ctx context.Context) error {
+	defer close(f.pages)
+	for ctx.Err() == nil {
+		page, err := f.plan.Reader.Read(ctx, f.memory.readLimit(f.limits.BatchSize))
+		if err != nil {
+			if errors.Is(context.Cause(ctx), run.ErrStopped) {
 				return nil
 			}
-			if err := f.sendPage(ctx, &page); err != nil {
-				return err
-			}
-			continue
-		case <-f.kick:
-		case <-tick.C():
-			tick = f.clock.NewTimer(f.options.RetryInterval)
+			return &sideError{side: database, err: err}
+		}
+		select {
+		case f.pages <- page:
 		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if err := f.retryLetters(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// sendPage sends a page in as many batches as refusals and the rate limit ask for.
-func (f *forwarding) sendPage(ctx context.Context, page *message.Page) error {
-	batch, filtered, failure := f.prepare(ctx, page.Messages)
-	var blocks *blockedError
-	if failure != nil && !errors.As(failure, &blocks) {
-		return failure
-	}
-	step := len(batch)
-	if burst := f.limiter.Burst(); burst > 0 {
-		step = min(step, burst)
-	}
-	for len(batch) > 0 {
-		n := min(len(batch), max(step, 1))
-		if err := f.limiter.Wait(ctx, n); err != nil {
-			return err
-		}
-		if err := f.sendBatch(ctx, batch[:n]); err != nil {
-			return err
-		}
-		batch = batch[n:]
-	}
-	if failure != nil {
-		return failure
-	}
-	f.passed(page.Messages)
-	return give(ctx, f.sent, outstanding{position: &page.Position, filtered: filtered})
-}
-
-// sendBatch hands over a batch. What the sink refuses before it sent anything
-// will be refused every time; the policy applies at once, and the rest goes on.
-func (f *forwarding) sendBatch(ctx context.Context, batch []prepared) error {
-	for len(batch) > 0 {
-		envelopes := make([]message.Envelope, len(batch))
-		for i := range batch {
-			envelopes[i] = batch[i].envelope
-		}
-		receipt, err := f.plan.Sink.Send(ctx, envelopes)
-		if err == nil {
-			return give(ctx, f.sent, outstanding{receipt: receipt, batch: batch})
-		}
-		var partial *delivery.Partial
-		if !errors.As(err, &partial) || !onlyRejections(partial) {
-			return at(broker, err)
-		}
-		if batch, err = f.without(ctx, batch, partial); err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-// without sets the refused events aside and returns the others, in order;
-// under park_key also those of the same keys behind them.
-func (f *forwarding) without(ctx context.Context, batch []prepared, partial *delivery.Partial) ([]prepared, error) {
-	var letters []message.DeadLetter
-	rest := make([]prepared, 0, len(batch))
-	for i := range batch {
-		err := partial.Failed[i]
-		if err == nil && f.held.holds(batch[i].original) {
-			err = errKeyHeld
+// receive waits for receipts in the order of the sends. A position goes to the
+// saver only when everything before it is acknowledged: this goroutine is the
+// only one that knows.
+func (f *forward) receive(ctx context.Context) error {
+	for s := range f.shipments {
+		if err := f.acknowledge(ctx, &s); err != nil {
+			return err
 		}
-		if err == nil {
-			rest = append(rest, batch[i])
-			continue
-		}
-		if f.plan.Limits.OnError == pipeline.Block {
-			return nil, f.block(batch[i].original, err)
-		}
-		f.held.hold(f.plan.Limits.OnError, batch[i].original)
-		letters = append(letters, f.letter(batch[i].original, err))
+		<-f.slots
 	}
-	return rest, f.setAside(ctx, letters)
+	return nil
 }
 
-func onlyRejections(partial *delivery.Partial) bool {
-	for _, err := range partial.Failed {
-		if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
-			return false
+func (f *forward) acknowledge(ctx context.Context, s *shipment) error {
+	if s.receipt != nil {
+		err := f.call(ctx, farEnd, "wait for the sink's acknowledgement", s.receipt.Wait)
+		if err != nil {
+			return f.refused(s.messages, err)
+		}
+		f.memory.forget(s.messages)
+	}
+	if err := f.addLetters(ctx, s.letters); err != nil {
+		return err
+	}
+	f.health.count(len(s.messages), s.filtered, 0)
+	if s.position != nil {
+		f.offer(*s.position)
+	}
+	return nil
+}
+
+// refused remembers which events the sink refused, so that the next session
+// sends them alone, and returns the error that ends this one.
+func (f *forward) refused(messages []message.Message, err error) error {
+	partial, ok := partialOf(err, len(messages))
+	if partial == nil || !ok {
+		return err
+	}
+	for i, failure := range partial.Failed {
+		if verdict, _ := delivery.VerdictOf(failure); verdict == delivery.VerdictReject {
+			f.memory.refuse(messages[i].EventID, failure)
 		}
 	}
-	return len(partial.Failed) > 0
+	decisive := blame(partial)
+	if allRejected(partial) {
+		return &refusedError{err: decisive}
+	}
+	return &sideError{side: farEnd, err: decisive}
+}
+
+// offer replaces the position that waits to be saved. It has the only sender,
+// so after taking out an older one there is room.
+func (f *forward) offer(p message.Position) {
+	select {
+	case f.positions <- p:
+		return
+	default:
+	}
+	select {
+	case <-f.positions:
+	default:
+	}
+	f.positions <- p
+}
+
+// save makes positions durable, one at a time: at once when idle, and the
+// newest of those that came up during the save before when busy.
+func (f *forward) save(ctx context.Context) error {
+	for position := range f.positions {
+		err := f.call(ctx, database, "save the position", func(ctx context.Context) error {
+			return f.plan.Reader.Save(ctx, position)
+		})
+		if err != nil {
+			return err
+		}
+		f.progress()
+	}
+	return nil
 }

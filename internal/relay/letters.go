@@ -3,116 +3,184 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
 
-// lettersAtOnce bounds how many dead letters are tried in one go.
+// lettersAtOnce is how many dead letters one look takes.
 const lettersAtOnce = 100
 
-// errKeyWaits is why a dead letter is not tried although somebody asked for it.
-var errKeyWaits = errors.New("an earlier dead letter of its key failed again")
-
-// retryDue tries the dead letters that somebody asked to retry, oldest first.
-// One that fails again is put back, and with it the later ones of its key, so
-// that a key's order survives. try returns nil when the letter was delivered,
-// and an error with the verdict reject when it was refused; any other error
-// ends the session and leaves the letters as they are.
-func (w *worker) retryDue(ctx context.Context, try func(ctx context.Context, letter *message.DeadLetter) error) (settled bool, err error) {
+// retryLetters tries dead letters again when somebody asked for it, beside the
+// flow: what goes wrong with a letter is written on the letter. Its context
+// ends when intake is done.
+func (s *session) retryLetters(ctx context.Context, try func(ctx context.Context, l *message.DeadLetter) error) error {
 	for {
-		letters, err := w.plan.DeadLetters.Due(ctx, lettersAtOnce)
+		more, err := s.retryDue(ctx, try)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if isSuperseded(err) {
+			return err
+		}
 		if err != nil {
-			return settled, at(database, err)
+			s.health.logger.DebugContext(ctx, "retry of dead letters put off", "error", err)
 		}
-		failed := map[string]bool{}
-		for i := range letters {
-			letter := &letters[i]
-			key := letter.Message.Key
-			result := errKeyWaits
-			if key == "" || !failed[key] {
-				result = try(ctx, letter)
-			}
-			if result != nil && !isRejection(result) && !errors.Is(result, errKeyWaits) {
-				return settled, result
-			}
-			if result != nil && key != "" {
-				failed[key] = true
-			}
-			if err := w.plan.DeadLetters.Settle(ctx, letter.ID, result); err != nil {
-				return settled, at(database, err)
-			}
-			settled = true
+		if more {
+			continue
 		}
-		if len(letters) < lettersAtOnce {
-			return settled, nil
+		if s.waitForLetters(ctx) != nil {
+			return nil
 		}
 	}
 }
 
-// isRejection tells whether an error is the event's own fault.
-func isRejection(err error) bool {
+func (s *session) waitForLetters(ctx context.Context) error {
+	timer := s.clock.NewTimer(s.options.LetterPoll)
+	defer timer.Stop()
+	select {
+	case <-s.letters:
+	case <-timer.C():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	// somebody may have discarded letters as well
+	s.holds.stale.Store(true)
+	return nil
+}
+
+// retryDue tries what is due, once, and says whether there may be more.
+func (s *session) retryDue(ctx context.Context, try func(ctx context.Context, l *message.DeadLetter) error) (bool, error) {
+	var letters []message.DeadLetter
+	err := s.call(ctx, database, "read due dead letters", func(ctx context.Context) (err error) {
+		letters, err = s.plan.DeadLetters.Due(ctx, lettersAtOnce)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	// under park_key a letter that fails again keeps those behind it waiting
+	failed := map[string]error{}
+	for i := range letters {
+		l := &letters[i]
+		key := l.Message.Key
+		outcome := failed[key]
+		if outcome == nil {
+			outcome = try(ctx, l)
+		}
+		if outcome != nil && !isFinal(outcome) {
+			return false, outcome // not the letter's fault: it stays due
+		}
+		if outcome != nil && key != "" && s.limits.OnError == pipeline.ParkKey {
+			failed[key] = parked(key)
+		}
+		err := s.call(ctx, database, "settle a dead letter", func(ctx context.Context) error {
+			return s.plan.DeadLetters.Settle(ctx, l.ID, outcome)
+		})
+		if err != nil {
+			return false, err
+		}
+		s.holds.stale.Store(true)
+		if outcome == nil {
+			s.health.count(1, 0, 0)
+		}
+	}
+	return len(letters) == lettersAtOnce, nil
+}
+
+// letterError is a retried letter's own failure.
+type letterError struct{ err error }
+
+func (e *letterError) Error() string { return e.err.Error() }
+func (e *letterError) Unwrap() error { return e.err }
+
+func isFinal(err error) bool {
+	var own *letterError
+	return errors.As(err, &own) || isRefusal(err)
+}
+
+// resend tries a letter of a forward pipeline: the event as it was, through
+// the changes and the codec as they are now.
+func (f *forward) resend(ctx context.Context, l *message.DeadLetter) error {
+	envelope, keep, err := f.prepare(&l.Message)
+	if err != nil {
+		return asLetterError(err)
+	}
+	if !keep {
+		return nil
+	}
+	err = f.deliver(ctx, envelope)
+	if partial, ok := partialOf(err, 1); partial != nil && ok && allRejected(partial) {
+		return &letterError{err: unwrapPartial(err)}
+	}
+	return asTransient(err)
+}
+
+// reinsert tries a letter of a reverse pipeline: its bytes through the codec
+// and the changes as they are now.
+func (r *reverse) reinsert(ctx context.Context, l *message.DeadLetter) error {
+	decoded, err := r.plan.Codec.Decode(&message.Envelope{
+		Destination: l.Message.Destination,
+		EventID:     l.Message.EventID,
+		Key:         l.Message.Key,
+		Headers:     l.TransportHeaders,
+		Body:        l.Body,
+		Time:        l.Message.Time,
+		Coordinates: l.Coordinates,
+	})
+	if err != nil {
+		return asLetterError(err)
+	}
+	changed, keep, err := r.change(decoded)
+	if err != nil {
+		return asLetterError(err)
+	}
+	if !keep {
+		return nil
+	}
+	_, err = r.insert(ctx, []message.Message{changed})
+	if partial, ok := partialOf(err, 1); partial != nil && ok && allRejected(partial) {
+		return &letterError{err: unwrapPartial(err)}
+	}
+	return asTransient(err)
+}
+
+func asLetterError(err error) error {
+	if isRefusal(err) {
+		return &letterError{err: err}
+	}
+	return err
+}
+
+// asTransient keeps an error without a verdict, such as that of a lost
+// connection, from being taken for the letter's own.
+func asTransient(err error) error {
+	var verdict *delivery.Error
+	if err == nil || errors.As(err, &verdict) {
+		return err
+	}
+	return delivery.RetryAfter(err, 0)
+}
+
+// unwrapPartial returns the first failure itself, without "event 0 of the batch".
+func unwrapPartial(err error) error {
 	var partial *delivery.Partial
 	if errors.As(err, &partial) {
-		return onlyRejections(partial)
+		if first, ok := partial.First(); ok {
+			return partial.Failed[first]
+		}
 	}
-	verdict, _ := delivery.VerdictOf(err)
-	return verdict == delivery.VerdictReject
-}
-
-// retryLetters sends dead letters again, each on its own: they are few, and
-// the fate of each is told apart.
-func (f *forwarding) retryLetters(ctx context.Context) error {
-	settled, err := f.retryDue(ctx, func(ctx context.Context, letter *message.DeadLetter) error {
-		envelope, keep, err := f.encode(letter.Message)
-		if err != nil || !keep {
-			return err
-		}
-		receipt, err := f.plan.Sink.Send(ctx, []message.Envelope{envelope})
-		if err == nil {
-			err = receipt.Wait(ctx)
-		}
-		if err != nil {
-			return at(broker, err)
-		}
-		f.status.count(1, 0, 0)
-		return nil
-	})
-	if err != nil || !settled {
-		return err
-	}
-	f.held, err = f.readHeld(ctx)
 	return err
 }
 
-// retryLetters inserts dead letters of the way in again, from their bytes.
-func (r *reversing) retryLetters(ctx context.Context) error {
-	settled, err := r.retryDue(ctx, func(ctx context.Context, letter *message.DeadLetter) error {
-		m, keep, err := r.decode(envelopeOf(letter))
-		if err != nil || !keep {
-			return err
-		}
-		if _, err := r.plan.Inbox.Insert(ctx, []message.Message{m}); err != nil {
-			return at(database, err)
-		}
-		r.status.count(1, 0, 0)
-		return nil
-	})
-	if err != nil || !settled {
-		return err
-	}
-	r.held, err = r.readHeld(ctx)
-	return err
+// noteAttempt shows that an event is being tried again.
+func (s *session) noteAttempt(m *message.Message, r refusal) {
+	s.health.become(pipeline.StateWaiting, fmt.Sprintf("event %s was refused and is tried again, up to %d times: %v",
+		m.EventID, s.limits.MaxAttempts, r.err))
 }
 
-// envelopeOf is the envelope that a dead letter came in.
-func envelopeOf(letter *message.DeadLetter) *message.Envelope {
-	return &message.Envelope{
-		Destination: letter.Message.Destination,
-		EventID:     letter.Message.EventID,
-		Headers:     letter.TransportHeaders,
-		Body:        letter.Body,
-		Time:        letter.Message.Time,
-		Coordinates: letter.Coordinates,
-	}
-}
+// clockTime is how a reason writes a moment.
+func clockTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -3,58 +3,90 @@ package relay
 import (
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
 )
 
-// Options tune the engine. The zero value of each field means its default.
+// Options are the engine's settings. A zero field takes the default that its
+// comment names.
 type Options struct {
-	// HeartbeatInterval is how often ownership is renewed; 2 s.
-	HeartbeatInterval time.Duration
-	// LeaseTime is how long a relay may go without a heartbeat before it must
-	// suppose that others own its pipelines; 8 s, as in the schema.
-	LeaseTime time.Duration
-	// DrainTimeout bounds a soft stop; 5 s.
-	DrainTimeout time.Duration
-	// ReportInterval is how often unchanged pipelines report their counters; 10 s.
-	ReportInterval time.Duration
-	// RetryInterval is how often dead letters are looked at without a signal
-	// that somebody asked to retry some; 60 s.
-	RetryInterval time.Duration
-	// Window is the number of batches that may be sent and not yet acknowledged; 8.
+	// BatchSize is used where a pipeline's limits set none: 500 events.
+	BatchSize int
+	// Window is how many sends of a forward pipeline may be unacknowledged at
+	// once: 8. Together with the pages read ahead it bounds the memory.
 	Window int
-	// Waiting is the backoff after a failure that will pass; 100 ms to 5 s.
+	// MaxAttempts is used where a pipeline's limits set none: 5.
+	MaxAttempts int
+
+	// HeartbeatInterval is the time between heartbeats: 2 s.
+	HeartbeatInterval time.Duration
+	// LeaseTime is how long the relay may work without a heartbeat that
+	// succeeded: 8 s, after which the database lets others take its pipelines.
+	// Work is dropped a little before, at seven eighths of it.
+	LeaseTime time.Duration
+	// DrainTimeout is how long a stop may take to finish what is in flight: 5 s.
+	DrainTimeout time.Duration
+	// StopGrace is the same for one pipeline that changed or vanished: 500 ms.
+	// What is cut off then is sent again, with the same event ids.
+	StopGrace time.Duration
+
+	// Waiting is the backoff of a pipeline whose far end or database fails:
+	// 100 ms to 5 s.
 	Waiting retry.Backoff
-	// Misconfigured is the backoff while a person has to mend something; 1 s to 15 s.
-	Misconfigured retry.Backoff
+	// Mending is the backoff of a pipeline that a person has to mend: 1 s to 15 s.
+	Mending retry.Backoff
+	// Refusal is the backoff between attempts at one refused event: 100 ms to 1 s.
+	Refusal retry.Backoff
+	// SettledAfter is how long a session must live, after failures, to count
+	// as recovered although no event passed: 1 s.
+	SettledAfter time.Duration
+	// LetterPoll is how often dead letters to be retried are looked for when
+	// nobody said that there are some: 10 s.
+	LetterPoll time.Duration
+
+	// CallTimeout bounds each call to the far end or the database that is not
+	// made to wait for events: 30 s.
+	CallTimeout time.Duration
+	// CloseTimeout bounds the end of a session, and each call when leaving: 2 s.
+	CloseTimeout time.Duration
 }
 
-// readAhead is the number of pages read and not yet sent, besides the one in
-// the reader's hands: bounded, so that a backlog does not show in memory.
-const readAhead = 1
-
-// stateDelay gathers state changes that come together into one report.
-const stateDelay = 50 * time.Millisecond
-
+// withDefaults fills in what is zero.
 func (o Options) withDefaults() Options {
-	setDuration(&o.HeartbeatInterval, 2*time.Second)
-	setDuration(&o.LeaseTime, 8*time.Second)
-	setDuration(&o.DrainTimeout, 5*time.Second)
-	setDuration(&o.ReportInterval, 10*time.Second)
-	setDuration(&o.RetryInterval, time.Minute)
-	if o.Window == 0 {
-		o.Window = 8
-	}
-	if o.Waiting.Initial == 0 {
-		o.Waiting = retry.Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.3}
-	}
-	if o.Misconfigured.Initial == 0 {
-		o.Misconfigured = retry.Backoff{Initial: time.Second, Max: 15 * time.Second, Jitter: 0.3}
-	}
+	set(&o.BatchSize, 500)
+	set(&o.Window, 8)
+	set(&o.MaxAttempts, 5)
+	set(&o.HeartbeatInterval, 2*time.Second)
+	set(&o.LeaseTime, 8*time.Second)
+	set(&o.DrainTimeout, 5*time.Second)
+	set(&o.StopGrace, 500*time.Millisecond)
+	backoff(&o.Waiting, 100*time.Millisecond, 5*time.Second)
+	backoff(&o.Mending, time.Second, 15*time.Second)
+	backoff(&o.Refusal, 100*time.Millisecond, time.Second)
+	set(&o.SettledAfter, time.Second)
+	set(&o.LetterPoll, 10*time.Second)
+	set(&o.CallTimeout, 30*time.Second)
+	set(&o.CloseTimeout, 2*time.Second)
 	return o
 }
 
-func setDuration(d *time.Duration, value time.Duration) {
-	if *d == 0 {
-		*d = value
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
 	}
+}
+
+func backoff(b *retry.Backoff, initial, longest time.Duration) {
+	if b.Initial == 0 && b.Max == 0 {
+		b.Initial, b.Max, b.Jitter = initial, longest, 0.2
+	}
+}
+
+// limitsOf fills in what the plan's limits leave open.
+func limitsOf(l pipeline.Limits, o *Options) pipeline.Limits {
+	set(&l.BatchSize, o.BatchSize)
+	set(&l.MaxAttempts, o.MaxAttempts)
+	set(&l.OnError, pipeline.DeadLetter)
+	return l
 }

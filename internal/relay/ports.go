@@ -34,7 +34,10 @@ type Sink interface {
 	// Send hands over envelopes in order and returns before they are
 	// acknowledged. An envelope that the sink can see will never be taken
 	// (too large) is refused with *delivery.Partial before anything of the
-	// batch was sent, so that order survives whatever the policy decides.
+	// batch was sent, so that order survives whatever the policy decides. When
+	// an envelope is lost on its way, and not refused, nothing sent after it may
+	// be stored before the next Open: the engine resends from there, and what
+	// was stored behind the gap would stay in front of it.
 	Send(ctx context.Context, envelopes []message.Envelope) (delivery.Receipt, error)
 	// Close drops the connection; unacknowledged envelopes are forgotten.
 	Close(ctx context.Context) error

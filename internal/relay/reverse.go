@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
@@ -10,213 +11,252 @@ import (
 	"github.com/pg-tide/pg-tide/internal/run"
 )
 
-// reversing is one session of a reverse pipeline.
-type reversing struct {
-	*worker
-	deliveries chan message.Delivery
-	held       heldKeys
+// reverse is one session of a reverse pipeline: it moves messages from the
+// source to the inbox, and acknowledges what is committed and nothing else.
+type reverse struct {
+	session
+	stopIntake context.CancelFunc
+	fetched    chan message.Delivery
+	committed  chan message.Delivery
+	// inserting guards the inbox, since letters are retried beside the flow.
+	inserting sync.Mutex
+	// held is the error that ends the session after what was committed is acknowledged.
+	held error
 }
 
-// arrival is a message with the envelope that it came in.
-type arrival struct {
-	message  message.Message
-	envelope *message.Envelope
-}
-
-// reverse runs a session. It returns nil only when the intake has ended and
-// everything that was fetched is inserted and acknowledged.
-func (w *worker) reverse(intake, work context.Context) error {
-	r := &reversing{worker: w, deliveries: make(chan message.Delivery, readAhead)}
-	if err := w.plan.Source.Open(work); err != nil {
-		return at(broker, err)
+func newReverse(s session) *reverse {
+	return &reverse{
+		session:   s,
+		fetched:   make(chan message.Delivery, 1),
+		committed: make(chan message.Delivery, 1),
 	}
-	defer w.closeEnd(work, "source", w.plan.Source)
-	defer w.closeEnd(work, "inbox", w.plan.Inbox)
-	var err error
-	if r.held, err = w.readHeld(work); err != nil {
+}
+
+// run works as that of a forward session does.
+func (r *reverse) run(intake, work context.Context) error {
+	defer r.close(work, r.plan.Source, r.plan.Inbox)
+	if err := r.call(work, farEnd, "open the source", r.plan.Source.Open); err != nil {
 		return err
 	}
-	w.up()
-	return run.Together(work,
-		func(ctx context.Context) error { return r.fetch(ctx, intake) },
-		r.insert,
+	if err := r.readHolds(work); err != nil {
+		return err
+	}
+	intake, r.stopIntake = context.WithCancel(intake)
+	defer r.stopIntake()
+	err := run.Together(work,
+		func(ctx context.Context) error { return r.fetch(both(ctx, intake)) },
+		func(ctx context.Context) error { return r.store(ctx, intake) },
+		r.acknowledge,
+		func(ctx context.Context) error { return r.settle(both(ctx, intake)) },
+		func(ctx context.Context) error { return r.retryLetters(both(ctx, intake), r.reinsert) },
 	)
+	return worse(err, r.held)
 }
 
-// fetch is the first stage: it takes from the source ahead of the inbox.
-func (r *reversing) fetch(ctx, intake context.Context) error {
-	defer close(r.deliveries)
-	fetchCtx, cancel := until(ctx, intake)
-	defer cancel()
-	for {
-		fetched, err := r.plan.Source.Fetch(fetchCtx, max(r.plan.Limits.BatchSize, 1))
-		if err == nil {
-			err = give(fetchCtx, r.deliveries, fetched)
-		} else {
-			err = at(broker, err)
-		}
-		if intake.Err() != nil {
-			return nil
-		}
+// fetch fetches ahead. Its context ends when intake is done.
+func (r *reverse) fetch(ctx context.Context) error {
+	defer close(r.fetched)
+	for ctx.Err() == nil {
+		d, err := r.plan.Source.Fetch(ctx, r.limits.BatchSize)
 		if err != nil {
-			return err
-		}
-	}
-}
-
-// insert is the second stage: decode, change, insert, and acknowledge after
-// the commit. Acknowledged before it, a crash between the two would lose the
-// batch: the broker has forgotten it and the inbox never had it.
-func (r *reversing) insert(ctx context.Context) error {
-	tick := r.clock.NewTimer(r.options.RetryInterval)
-	defer func() { tick.Stop() }()
-	if err := r.retryLetters(ctx); err != nil {
-		return err
-	}
-	for {
-		select {
-		case next, ok := <-r.deliveries:
-			if !ok {
+			if errors.Is(context.Cause(ctx), run.ErrStopped) {
 				return nil
 			}
-			if err := r.take(ctx, &next); err != nil {
-				return err
-			}
-			continue
-		case <-r.kick:
-		case <-tick.C():
-			tick = r.clock.NewTimer(r.options.RetryInterval)
+			return &sideError{side: farEnd, err: err}
+		}
+		select {
+		case r.fetched <- d:
 		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if err := r.retryLetters(ctx); err != nil {
-			return err
 		}
 	}
-}
-
-// take makes one delivery durable: what can be inserted in the inbox, the rest
-// as dead letters, and only then acknowledges it.
-func (r *reversing) take(ctx context.Context, fetched *message.Delivery) error {
-	arrivals, letters, filtered, failure := r.decodeAll(fetched.Envelopes)
-	var inserted int
-	for len(arrivals) > 0 {
-		messages := make([]message.Message, len(arrivals))
-		for i := range arrivals {
-			messages[i] = arrivals[i].message
-		}
-		n, err := r.plan.Inbox.Insert(ctx, messages)
-		if err == nil {
-			inserted += n
-			break
-		}
-		var partial *delivery.Partial
-		if !errors.As(err, &partial) || !onlyRejections(partial) {
-			return at(database, err)
-		}
-		var more []message.DeadLetter
-		if arrivals, more, failure = r.split(arrivals, partial, failure); len(more) == 0 && failure == nil {
-			return at(database, err) // nothing was named: it would fail the same way for ever
-		}
-		letters = append(letters, more...)
-	}
-	if err := r.setAside(ctx, letters); err != nil {
-		return err
-	}
-	if failure != nil {
-		return failure
-	}
-	if err := fetched.Acknowledge(ctx); err != nil {
-		return at(broker, err)
-	}
-	r.passedEnvelopes()
-	r.progress()
-	r.status.count(inserted, filtered, 0)
 	return nil
 }
 
-// passedEnvelopes ends the blocked state: a delivery has passed whole, and
-// deliveries come in order.
-func (r *reversing) passedEnvelopes() {
-	r.mu.Lock()
-	isolated := r.isolated
-	r.isolated = ""
-	r.mu.Unlock()
-	if isolated != "" {
-		r.up()
+// store makes deliveries durable, one after another.
+func (r *reverse) store(ctx, intake context.Context) error {
+	defer close(r.committed)
+	pace := both(ctx, intake)
+	for d := range r.fetched {
+		if len(r.holds.keys) > 0 && r.holds.stale.Load() {
+			if err := r.readHolds(ctx); err != nil {
+				return err
+			}
+		}
+		if r.memory.limiter.Wait(pace, len(d.Envelopes)) != nil {
+			return nil // it was not inserted, so it is not acknowledged and comes again
+		}
+		var block *blockedError
+		switch err := r.storeDelivery(ctx, &d); {
+		case err == nil:
+		case errors.As(err, &block):
+			r.held = err
+			r.stopIntake()
+			return nil
+		default:
+			return err
+		}
+		select {
+		case r.committed <- d:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	return nil
 }
 
-// decodeAll decodes in order. Under block it stops at the first that fails:
-// what stands before it is inserted, and nothing of the delivery acknowledged.
-func (r *reversing) decodeAll(envelopes []message.Envelope) (arrivals []arrival, letters []message.DeadLetter, filtered int, failure error) {
-	arrivals = make([]arrival, 0, len(envelopes))
-	for i := range envelopes {
-		e := &envelopes[i]
-		m, keep, err := r.decode(e)
-		if err == nil && r.held.holds(&m) {
-			err = errKeyHeld
+// sorted is a delivery after decoding and changing.
+type sorted struct {
+	messages []message.Message
+	// places are the indices in the delivery of messages.
+	places   []int
+	letters  []placed
+	filtered int
+}
+
+func (r *reverse) storeDelivery(ctx context.Context, d *message.Delivery) error {
+	s, block, err := r.sort(d)
+	if err != nil {
+		return err
+	}
+	inserted, err := r.insertAll(ctx, d, s, &block)
+	if err != nil {
+		return err
+	}
+	if err := r.addLetters(ctx, inOrder(s.letters)); err != nil {
+		return err
+	}
+	r.health.count(inserted, s.filtered, 0)
+	if block != nil {
+		r.health.count(0, 0, 1)
+		return block
+	}
+	r.progress()
+	return nil
+}
+
+// sort decodes and changes the envelopes. Under the policy block it ends in
+// front of the first that fails.
+func (r *reverse) sort(d *message.Delivery) (s *sorted, block, err error) {
+	s = &sorted{}
+	for i := range d.Envelopes {
+		m, err := r.plan.Codec.Decode(&d.Envelopes[i])
+		var changed message.Message
+		keep := false
+		if err == nil {
+			if r.holds.has(m.Key) {
+				s.putAway(&r.session, d, i, m, parked(m.Key), 0)
+				continue
+			}
+			changed, keep, err = r.change(m)
 		}
 		switch {
-		case err != nil && r.plan.Limits.OnError == pipeline.Block:
-			return arrivals, letters, filtered, r.blockAt(&m, e, err)
+		case err != nil && !isRefusal(err):
+			return s, nil, err
+		case err != nil && r.limits.OnError == pipeline.Block:
+			return s, blocked(named(m, &d.Envelopes[i]), err), nil
 		case err != nil:
-			r.held.hold(r.plan.Limits.OnError, &m)
-			letters = append(letters, r.letterOf(&m, e, err))
+			s.putAway(&r.session, d, i, m, err, 1)
 		case !keep:
-			filtered++
+			s.filtered++
 		default:
-			arrivals = append(arrivals, arrival{message: m, envelope: e})
+			s.messages = append(s.messages, changed)
+			s.places = append(s.places, i)
 		}
 	}
-	return arrivals, letters, filtered, nil
+	return s, nil, nil
 }
 
-func (r *reversing) decode(e *message.Envelope) (m message.Message, keep bool, err error) {
-	if m, err = r.plan.Codec.Decode(e); err != nil {
-		return message.Message{EventID: e.EventID, Destination: e.Destination, Time: e.Time}, false, err
-	}
-	changed := m
-	if keep, err = r.change(&changed); err != nil {
-		return m, false, err
-	}
-	return changed, keep, nil
+// putAway makes a message of the delivery a dead letter, with its bytes.
+func (s *sorted) putAway(of *session, d *message.Delivery, i int, m message.Message, err error, attempts int) {
+	e := &d.Envelopes[i]
+	m = *named(m, e)
+	of.hold(m.Key)
+	s.letters = append(s.letters, placed{place: i, DeadLetter: message.DeadLetter{
+		Message:          m,
+		Body:             e.Body,
+		TransportHeaders: e.Headers,
+		Coordinates:      e.Coordinates,
+		Error:            err.Error(),
+		Attempts:         attempts,
+	}})
 }
 
-// split takes out what the inbox refused. Nothing of the batch was inserted,
-// so the rest is inserted next, in order; under block only what stands before.
-func (r *reversing) split(arrivals []arrival, partial *delivery.Partial, failure error) (rest []arrival, letters []message.DeadLetter, _ error) {
-	for i := range arrivals {
-		a := &arrivals[i]
-		err := partial.Failed[i]
-		if err == nil && r.held.holds(&a.message) {
-			err = errKeyHeld
-		}
+// named fills in from the envelope what a message that could not be decoded lacks.
+func named(m message.Message, e *message.Envelope) *message.Message {
+	set(&m.EventID, e.EventID)
+	set(&m.Key, e.Key)
+	set(&m.Destination, e.Destination)
+	if m.Time.IsZero() {
+		m.Time = e.Time
+	}
+	return &m
+}
+
+// insertAll inserts the messages; those that the inbox can never take become
+// dead letters, or the first of them blocks, and the rest is offered again.
+func (r *reverse) insertAll(ctx context.Context, d *message.Delivery, s *sorted, block *error) (int, error) {
+	for len(s.messages) > 0 {
+		inserted, err := r.insert(ctx, s.messages)
 		if err == nil {
-			rest = append(rest, *a)
+			return inserted, nil
+		}
+		partial, ok := partialOf(err, len(s.messages))
+		if partial == nil {
+			return 0, err
+		}
+		if !ok || !allRejected(partial) {
+			return 0, &sideError{side: database, err: blame(partial)}
+		}
+		if r.limits.OnError == pipeline.Block {
+			first, _ := partial.First()
+			*block = blocked(&s.messages[first], partial.Failed[first])
+			s.messages, s.places = s.messages[:first], s.places[:first]
 			continue
 		}
-		if r.plan.Limits.OnError == pipeline.Block {
-			return rest, letters, r.blockAt(&a.message, a.envelope, err)
+		r.takeOut(d, s, partial)
+	}
+	return 0, nil
+}
+
+// takeOut moves refused messages to the letters, and with them those behind
+// them whose key that parks.
+func (r *reverse) takeOut(d *message.Delivery, s *sorted, partial *delivery.Partial) {
+	all, places := s.messages, s.places
+	s.messages, s.places = nil, nil
+	for i := range all {
+		if err, refused := partial.Failed[i]; refused {
+			s.putAway(&r.session, d, places[i], all[i], err, 1)
+			continue
 		}
-		r.held.hold(r.plan.Limits.OnError, &a.message)
-		letters = append(letters, r.letterOf(&a.message, a.envelope, err))
+		if r.holds.has(all[i].Key) {
+			s.putAway(&r.session, d, places[i], all[i], parked(all[i].Key), 0)
+			continue
+		}
+		s.messages = append(s.messages, all[i])
+		s.places = append(s.places, places[i])
 	}
-	return rest, letters, failure
 }
 
-// letterOf keeps the message whole, with the bytes it came as.
-func (r *reversing) letterOf(m *message.Message, e *message.Envelope, err error) message.DeadLetter {
-	letter := r.letter(m, err)
-	letter.Body, letter.TransportHeaders, letter.Coordinates = e.Body, e.Headers, e.Coordinates
-	return letter
+func (r *reverse) insert(ctx context.Context, messages []message.Message) (inserted int, err error) {
+	r.inserting.Lock()
+	defer r.inserting.Unlock()
+	err = r.call(ctx, database, "insert into the inbox", func(ctx context.Context) error {
+		inserted, err = r.plan.Inbox.Insert(ctx, messages)
+		return err
+	})
+	return inserted, err
 }
 
-// blockAt names the message by what is known of it.
-func (r *reversing) blockAt(m *message.Message, e *message.Envelope, err error) error {
-	named := *m
-	if named.EventID == "" {
-		named.EventID = e.Coordinates
+// acknowledge tells the source what is durable. If that fails the messages
+// come again and the inbox knows them.
+func (r *reverse) acknowledge(ctx context.Context) error {
+	for d := range r.committed {
+		if d.Acknowledge == nil {
+			continue
+		}
+		if err := r.call(ctx, farEnd, "acknowledge to the source", d.Acknowledge); err != nil {
+			return err
+		}
 	}
-	return r.block(&named, err)
+	return nil
 }

@@ -1,367 +1,365 @@
 package relay
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
 	"github.com/pg-tide/pg-tide/internal/run"
 )
 
-// Supervisor runs the pipelines that the registry says are this relay's. One
-// pipeline's trouble, a panic too, is its own.
+// errLeaseLost is why work is dropped when no heartbeat succeeds for too long.
+var errLeaseLost = errors.New("no heartbeat reached the database in time: other relays may own the pipelines now")
+
+// Supervisor keeps the pipelines that this relay owns running, each on its
+// own: what happens to one touches no other.
 type Supervisor struct {
 	registry Registry
 	builder  Builder
 	clock    retry.Clock
-	log      *slog.Logger
+	logger   *slog.Logger
 	options  Options
+	dirty    chan struct{}
 
-	// dirty asks for a report soon; ended asks to look at pipelines that have
-	// ended. One signal of each is kept.
-	dirty chan struct{}
-	ended chan struct{}
+	mu    sync.Mutex
+	fleet map[int64]*member
+	// lost are ownerships that turned out to be another relay's, by pipeline:
+	// its fence. They are not taken up again, whatever an older heartbeat says.
+	lost  map[int64]int64
+	alive bool
+	last  error // of the heartbeat
 
-	// changed is set when the registry said that something changed. Only Run's goroutine uses it.
-	changed bool
-
-	// stops are the goroutines that see a pipeline to its end.
-	stops sync.WaitGroup
-
-	mu     sync.Mutex
-	slots  map[int64]*slot
-	beaten bool // a heartbeat has succeeded, the last one too
-	silent string
+	// aside waits for the small tasks that follow a pipeline's end.
+	aside sync.WaitGroup
 }
 
-// slot is a running pipeline and what becomes of it when it ends.
-type slot struct {
+// member is one pipeline of the fleet.
+type member struct {
 	spec   pipeline.Spec
+	runner *runner
 	task   *run.Task
-	status *status
-	kick   chan struct{}
-	// stopping is set once it was asked to end; next then follows it, or
-	// ownership is given up.
+	// stopping is set once the task was asked to stop.
 	stopping bool
-	next     *pipeline.Spec
-}
-
-// Pipeline is what the supervisor shows of a pipeline.
-type Pipeline struct {
-	Spec   pipeline.Spec
-	Report pipeline.Report
+	// next is what to start in its place; nil to release the pipeline.
+	next *pipeline.Spec
 }
 
 // NewSupervisor returns a supervisor; Run starts it.
-func NewSupervisor(registry Registry, builder Builder, clock retry.Clock, log *slog.Logger, options Options) *Supervisor {
+func NewSupervisor(registry Registry, builder Builder, clock retry.Clock, logger *slog.Logger, options Options) *Supervisor {
 	return &Supervisor{
-		registry: registry, builder: builder, clock: clock, log: log, options: options.withDefaults(),
-		dirty: make(chan struct{}, 1), ended: make(chan struct{}, 1), slots: map[int64]*slot{},
+		registry: registry,
+		builder:  builder,
+		clock:    clock,
+		logger:   logger,
+		options:  options.withDefaults(),
+		dirty:    make(chan struct{}, 1),
+		fleet:    map[int64]*member{},
+		lost:     map[int64]int64{},
 	}
 }
 
-// signal leaves a signal unless one is there already.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+// beat is the outcome of one heartbeat.
+type beat struct {
+	specs []pipeline.Spec
+	begun time.Time
+	err   error
 }
 
-// Run works until ctx ends, and then drains: no new events are taken, what is
-// in flight is finished and saved within the drain timeout, and ownership is
-// given up, so that another relay takes over at once.
+// Run works until ctx is done; then it finishes what is in flight, within the
+// drain timeout, gives up its pipelines and returns. It runs once.
 func (s *Supervisor) Run(ctx context.Context) error {
-	// Pipelines must outlive ctx to finish what they have.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(run.ErrStopped)
-	alive := s.clock.Now()
-	for ctx.Err() == nil {
-		if s.beat(ctx, work) {
-			alive = s.clock.Now()
-		} else if s.clock.Now().Sub(alive) >= s.options.LeaseTime {
-			s.abandon()
-		}
-		s.idle(ctx, work)
-	}
-	return s.drain(work, cancel)
+	defer cancel(nil)
+	beats, ended := make(chan beat), make(chan *member)
+	trigger := make(chan struct{}, 1)
+	pulse := run.Start(work, func(intake, _ context.Context) error {
+		s.pulse(intake, trigger, beats)
+		return nil
+	})
+	reports := run.Start(work, func(intake, work context.Context) error {
+		s.reportChanges(intake, work)
+		return nil
+	})
+	s.oversee(ctx, work, trigger, beats, ended)
+
+	pulse.Drain()
+	s.drain(ended)
+	s.aside.Wait()
+	_ = pulse.Wait()
+	reports.Drain()
+	_ = reports.Wait()
+	s.leave(work)
+	return nil
 }
 
-// beat renews ownership and follows what the registry says. It tells whether
-// the registry answered.
-func (s *Supervisor) beat(ctx, work context.Context) bool {
-	beatCtx, cancel := context.WithTimeout(ctx, s.options.LeaseTime/2)
-	defer cancel()
-	specs, err := s.registry.Heartbeat(beatCtx)
-	if ctx.Err() != nil {
-		return false
-	}
-	s.mu.Lock()
-	s.beaten, s.silent = err == nil, ""
-	if err != nil {
-		s.silent = err.Error()
-	}
-	s.mu.Unlock()
-	if err != nil {
-		s.log.Debug("no heartbeat", "error", err)
-		return false
-	}
-	s.reconcile(work, specs)
-	if s.changed {
-		s.changed = false
-		s.kickAll()
-	}
-	return true
-}
-
-// idle waits for the next heartbeat, or for a reason to beat at once, and
-// stores reports and tidies up meanwhile.
-func (s *Supervisor) idle(ctx, work context.Context) {
-	beat := s.clock.NewTimer(s.options.HeartbeatInterval)
-	defer beat.Stop()
+// oversee starts and stops pipelines until ctx is done.
+func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, beats <-chan beat, ended chan *member) {
+	renewed := s.clock.Now()
 	for {
+		lease := s.clock.NewTimer(s.options.LeaseTime*7/8 - s.clock.Now().Sub(renewed))
 		select {
 		case <-ctx.Done():
-			return
-		case <-beat.C():
-			s.report(ctx, s.countersDue())
+			lease.Stop()
 			return
 		case <-s.registry.Changed():
-			s.changed = true
+			signal(trigger)
+			s.pokeAll()
+		case b := <-beats:
+			s.noteBeat(b)
+			if b.err == nil {
+				renewed = b.begun
+				s.adopt(work, b.specs, ended)
+			}
+		case m := <-ended:
+			s.replace(work, m, ended, trigger)
+		case <-lease.C():
+			renewed = s.clock.Now()
+			s.drop()
+		}
+		lease.Stop()
+	}
+}
+
+// pulse sends heartbeats, on time and when triggered, one at a time.
+func (s *Supervisor) pulse(ctx context.Context, trigger <-chan struct{}, beats chan<- beat) {
+	for {
+		b := beat{begun: s.clock.Now()}
+		b.err = call(ctx, s.options.LeaseTime/2, database, "heartbeat", func(ctx context.Context) (err error) {
+			return run.Protect(func() (err error) {
+				b.specs, err = s.registry.Heartbeat(ctx)
+				return err
+			})
+		})
+		select {
+		case beats <- b:
+		case <-ctx.Done():
 			return
-		case <-s.ended:
-			if s.tidy(ctx, work) {
-				return
-			}
-		case <-s.dirty:
-			if retry.Sleep(ctx, s.clock, stateDelay) == nil {
-				s.report(ctx, false)
-			}
+		}
+		timer := s.clock.NewTimer(s.options.HeartbeatInterval)
+		select {
+		case <-timer.C():
+		case <-trigger:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if b.err != nil {
+			// triggers may come without end while the database is away
+			_ = retry.Sleep(ctx, s.clock, s.options.HeartbeatInterval/10)
+		}
+		if ctx.Err() != nil {
+			return
 		}
 	}
 }
 
-// countersDue tells, once every report interval, that counters are to be reported.
-func (s *Supervisor) countersDue() bool {
+func (s *Supervisor) noteBeat(b beat) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, one := range s.slots {
-		if one.status.age() >= s.options.ReportInterval {
-			return true
-		}
+	was := s.last
+	s.last = b.err
+	s.alive = s.alive || b.err == nil
+	s.mu.Unlock()
+	switch {
+	case b.err != nil && (was == nil || was.Error() != b.err.Error()):
+		s.logger.Warn("heartbeat failed", "error", b.err)
+	case b.err == nil && was != nil:
+		s.logger.Info("heartbeat works again")
 	}
-	return false
+	signal(s.dirty)
 }
 
-// reconcile starts what is new, restarts what has changed and stops what is gone.
-func (s *Supervisor) reconcile(work context.Context, specs []pipeline.Spec) {
+// adopt makes the fleet what specs say.
+func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, ended chan *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	owned := map[int64]bool{}
 	for _, spec := range specs {
 		owned[spec.ID] = true
-		current := s.slots[spec.ID]
+		m, runs := s.fleet[spec.ID]
 		switch {
-		case current == nil:
-			s.start(work, spec)
-		case current.spec.Version != spec.Version || current.spec.Fence != spec.Fence || current.finished():
-			s.log.Info("pipeline restarts", "pipeline", spec.Name)
-			current.next = &spec
-			s.stop(current)
-		default:
-			current.next = nil
-			if current.stopping { // wanted again before it had ended
-				current.next = &spec
-			}
+		case !runs && s.lost[spec.ID] == spec.Fence:
+		case !runs:
+			s.launch(work, spec, ended)
+		case m.stopping:
+			m.next = &spec
+		case m.spec.Fence != spec.Fence:
+			m.next = &spec
+			s.stop(work, m)
+			m.task.Cancel(run.ErrStopped) // the old ownership is over: nothing of it may go on
+		case m.spec.Version != spec.Version:
+			m.next = &spec
+			s.stop(work, m)
 		}
 	}
-	for id, current := range s.slots {
+	for id, m := range s.fleet {
 		if !owned[id] {
-			current.next = nil
-			s.stop(current)
+			m.next = nil
+			s.stop(work, m)
 		}
 	}
 }
 
-// finished tells whether a pipeline ended by itself: it was superseded.
-func (o *slot) finished() bool {
-	select {
-	case <-o.task.Done():
-		return true
-	default:
-		return false
-	}
-}
-
-func (s *Supervisor) start(work context.Context, spec pipeline.Spec) {
-	log := s.log.With("pipeline", spec.Name)
-	one := &slot{spec: spec, kick: make(chan struct{}, 1), status: newStatus(&spec, s.clock, func() { signal(s.dirty) })}
-	w := &worker{spec: spec, builder: s.builder, options: s.options, clock: s.clock, log: log, status: one.status, kick: one.kick}
-	one.task = run.Start(work, func(intake, work context.Context) error {
-		defer signal(s.ended)
-		return w.run(intake, work)
-	})
-	s.slots[spec.ID] = one
-	signal(s.dirty)
-}
-
-// stop asks a pipeline to end within the drain timeout, without waiting for it.
-func (s *Supervisor) stop(one *slot) {
-	if one.stopping {
-		return
-	}
-	one.stopping = true
-	one.task.Drain()
-	task, timeout := one.task, s.clock.NewTimer(s.options.DrainTimeout)
-	s.stops.Go(func() {
-		defer timeout.Stop()
-		select {
-		case <-task.Done():
-		case <-timeout.C():
-			task.Cancel(run.ErrStopped)
-			<-task.Done()
-		}
-		signal(s.ended)
+// launch starts a pipeline. The lock is held.
+func (s *Supervisor) launch(work context.Context, spec pipeline.Spec, ended chan *member) {
+	m := &member{spec: spec, runner: s.newRunner(spec)}
+	s.fleet[spec.ID] = m
+	m.task = run.Start(work, m.runner.run)
+	s.beside(work, func(context.Context) {
+		<-m.task.Done()
+		ended <- m
 	})
 }
 
-// tidy replaces pipelines that have ended: by their next specification, or by
-// nobody, and then ownership is given up. It tells whether to beat at once.
-func (s *Supervisor) tidy(ctx, work context.Context) (beat bool) {
-	var released []*slot
-	s.mu.Lock()
-	for id, one := range s.slots {
-		if !one.finished() {
-			continue
-		}
-		if err := one.task.Wait(); err != nil && !one.stopping {
-			s.log.Info("pipeline has ended here", "pipeline", one.spec.Name, "reason", err)
-		}
-		delete(s.slots, id)
-		if one.next != nil {
-			s.start(work, *one.next)
-			continue
-		}
-		released = append(released, one)
-	}
-	s.mu.Unlock()
-	for _, one := range released {
-		if err := s.registry.Release(ctx, one.spec.ID, one.spec.Fence); err != nil {
-			s.log.Debug("ownership was not given up", "pipeline", one.spec.Name, "error", err)
-		}
-	}
-	return len(released) > 0
-}
-
-// abandon cancels everything: no heartbeat has succeeded for the lease time,
-// so another relay may own the pipelines by now. Its saves would fence ours
-// off, but nothing would keep us from sending beside it.
-func (s *Supervisor) abandon() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, one := range s.slots {
-		if !one.stopping {
-			s.log.Warn("pipeline stops: its ownership could not be renewed", "pipeline", one.spec.Name)
-		}
-		one.next = nil
-		one.stopping = true
-		one.task.Cancel(run.ErrStopped)
-	}
-}
-
-// kickAll asks pipelines to look for dead letters to retry. It comes after
-// reconcile, and leaves out those that are ending: somebody who mends a
-// configuration and then asks for a retry must not have the letters tried, and
-// put back, by the old configuration. The new one looks when it starts.
-func (s *Supervisor) kickAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, one := range s.slots {
-		if !one.stopping {
-			signal(one.kick)
-		}
-	}
-}
-
-// report stores what is new about the pipelines.
-func (s *Supervisor) report(ctx context.Context, counters bool) {
-	s.mu.Lock()
-	var reports []pipeline.Report
-	var reported []*status
-	for _, one := range s.slots {
-		if report, fresh := one.status.take(counters); fresh {
-			reports = append(reports, report)
-			reported = append(reported, one.status)
-		}
-	}
-	s.mu.Unlock()
-	if len(reports) == 0 {
+// stop asks a pipeline to stop and cuts it off after the grace. The lock is held.
+func (s *Supervisor) stop(work context.Context, m *member) {
+	if m.stopping {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.options.LeaseTime/2)
-	defer cancel()
-	if err := s.registry.Report(ctx, reports); err != nil {
-		s.log.Debug("state was not reported", "error", err)
-		for _, one := range reported {
-			one.again()
+	m.stopping = true
+	m.task.Drain()
+	s.beside(work, func(context.Context) {
+		timer := s.clock.NewTimer(s.options.StopGrace)
+		defer timer.Stop()
+		select {
+		case <-m.task.Done():
+		case <-timer.C():
+			m.task.Cancel(run.ErrStopped)
 		}
+	})
+}
+
+// replace follows the end of a pipeline: its next configuration starts, or its
+// ownership is given up.
+func (s *Supervisor) replace(work context.Context, m *member, ended chan *member, trigger chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.fleet, m.spec.ID)
+	if m.next != nil {
+		s.launch(work, *m.next, ended)
+		return
+	}
+	// A pipeline that ended by itself is superseded; the release then finds
+	// another owner and changes nothing.
+	if !m.stopping {
+		s.lost[m.spec.ID] = m.spec.Fence
+	}
+	spec, registry, limit := m.spec, s.registry, s.options.CloseTimeout
+	s.beside(work, func(work context.Context) {
+		_ = call(work, limit, database, "release", func(ctx context.Context) error {
+			return registry.Release(ctx, spec.ID, spec.Fence)
+		}) // if it fails the next heartbeat shows the pipeline again
+		signal(trigger)
+	})
+}
+
+// beside runs f in a goroutine that Run waits for.
+func (s *Supervisor) beside(work context.Context, f func(ctx context.Context)) {
+	s.aside.Add(1)
+	run.Start(work, func(_, work context.Context) error {
+		defer s.aside.Done()
+		f(work)
+		return nil
+	})
+}
+
+// drop ends all work at once, since others may have taken the pipelines over.
+func (s *Supervisor) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.fleet) > 0 && s.alive {
+		s.logger.Error("pipelines dropped", "error", errLeaseLost)
+	}
+	s.alive = false
+	for _, m := range s.fleet {
+		m.stopping, m.next = true, nil
+		m.task.Cancel(errLeaseLost)
 	}
 }
 
-// drain ends all pipelines: softly, and after the drain timeout hard. The
-// registry learns it last, so that nobody takes over what is still being finished.
-func (s *Supervisor) drain(work context.Context, cancel context.CancelCauseFunc) error {
+// drain stops all pipelines softly, and hard when the time is up.
+func (s *Supervisor) drain(ended <-chan *member) {
 	s.mu.Lock()
-	var tasks []*run.Task
-	for _, one := range s.slots {
-		one.stopping = true
-		one.task.Drain()
-		tasks = append(tasks, one.task)
+	left := len(s.fleet)
+	for _, m := range s.fleet {
+		m.task.Drain()
 	}
 	s.mu.Unlock()
-	timeout := s.clock.NewTimer(s.options.DrainTimeout)
-	defer timeout.Stop()
-	for _, task := range tasks {
+	timer := s.clock.NewTimer(s.options.DrainTimeout)
+	defer timer.Stop()
+	for left > 0 {
 		select {
-		case <-task.Done():
-		case <-timeout.C():
-			cancel(run.ErrStopped)
-		case <-work.Done():
+		case <-ended:
+			left--
+		case <-timer.C():
+			s.mu.Lock()
+			for _, m := range s.fleet {
+				m.task.Cancel(run.ErrStopped)
+			}
+			s.mu.Unlock()
 		}
-		<-task.Done()
 	}
-	s.stops.Wait()
-	ctx, done := closing(work)
-	defer done()
-	s.report(ctx, true)
-	if err := s.registry.Leave(ctx); err != nil {
-		s.log.Debug("ownership was not given up", "error", err)
-	}
-	return nil
 }
 
-// Pipelines returns what runs here, in no order.
+// leave gives up everything, so that others take over at once.
+func (s *Supervisor) leave(work context.Context) {
+	err := call(work, s.options.CloseTimeout, database, "leave", s.registry.Leave)
+	if err != nil {
+		s.logger.Warn("leave failed; other relays take over when the lease ends", "error", err)
+	}
+}
+
+func (s *Supervisor) pokeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.fleet {
+		m.runner.poke()
+	}
+}
+
+// Pipeline is what the supervisor shows of one that it runs.
+type Pipeline struct {
+	Spec   pipeline.Spec
+	Report pipeline.Report
+}
+
+// Pipelines returns what runs here, by name, from memory.
 func (s *Supervisor) Pipelines() []Pipeline {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	pipelines := make([]Pipeline, 0, len(s.slots))
-	for _, one := range s.slots {
-		pipelines = append(pipelines, Pipeline{Spec: one.spec, Report: one.status.snapshot()})
+	runners := make([]*runner, 0, len(s.fleet))
+	for _, m := range s.fleet {
+		runners = append(runners, m.runner)
 	}
-	return pipelines
+	s.mu.Unlock()
+	all := make([]Pipeline, 0, len(runners))
+	for _, r := range runners {
+		all = append(all, Pipeline{Spec: r.spec, Report: r.health.now()})
+	}
+	slices.SortFunc(all, func(a, b Pipeline) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
+	return all
 }
 
-// NotReady says in words why this relay is not ready, or "".
+// NotReady says in words why this relay may own no pipelines, or "".
 func (s *Supervisor) NotReady() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.beaten:
+	case s.alive:
 		return ""
-	case s.silent != "":
-		return s.silent
+	case s.last != nil:
+		return s.last.Error()
 	}
 	return "the relay has not registered with the database yet"
+}
+
+// signal wakes whoever waits on c, now or later, and never blocks.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

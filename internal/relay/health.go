@@ -1,0 +1,156 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/retry"
+)
+
+// health keeps a pipeline's report current.
+type health struct {
+	spec   pipeline.Spec
+	clock  retry.Clock
+	logger *slog.Logger
+	// dirty wakes the reporter after a change of state; it never blocks.
+	dirty func()
+
+	mu       sync.Mutex
+	report   pipeline.Report
+	failures int
+	since    time.Time // of the first failure in a row
+	meter    meter
+	loggedAt time.Time
+	unlogged bool
+}
+
+func newHealth(spec pipeline.Spec, clock retry.Clock, logger *slog.Logger, dirty func()) *health {
+	return &health{
+		spec:   spec,
+		clock:  clock,
+		logger: logger.With("pipeline", spec.Name),
+		dirty:  dirty,
+		report: pipeline.Report{PipelineID: spec.ID, Fence: spec.Fence, State: pipeline.StateStarting},
+	}
+}
+
+// failed counts a failure in a row and returns their number and the time of the first.
+func (h *health) failed(err error) (failures int, since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.clock.Now()
+	if h.failures == 0 {
+		h.since = now
+	}
+	h.failures++
+	h.report.LastError, h.report.LastErrorAt = err.Error(), now
+	return h.failures, h.since
+}
+
+// well says that the pipeline works: whatever failed before is over.
+func (h *health) well() {
+	h.mu.Lock()
+	h.failures = 0
+	h.mu.Unlock()
+	h.become(pipeline.StateRunning, "")
+}
+
+// troubled says whether something failed since the pipeline last worked.
+func (h *health) troubled() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failures > 0
+}
+
+// become changes the state; nothing happens when it is that already.
+func (h *health) become(state pipeline.State, reason string) {
+	h.mu.Lock()
+	if h.report.State == state && h.report.Reason == reason {
+		h.mu.Unlock()
+		return
+	}
+	h.report.State, h.report.Reason = state, reason
+	h.unlogged = true
+	h.log()
+	h.mu.Unlock()
+	h.dirty()
+}
+
+// log writes the state unless it did so within a second; what is held back
+// comes with the next report. The lock is held.
+func (h *health) log() {
+	now := h.clock.Now()
+	if !h.unlogged || (!h.loggedAt.IsZero() && now.Sub(h.loggedAt) < time.Second) {
+		return
+	}
+	h.loggedAt, h.unlogged = now, false
+	level := slog.LevelInfo
+	switch h.report.State {
+	case pipeline.StateWaiting, pipeline.StateBlocked, pipeline.StateMisconfigured:
+		level = slog.LevelWarn
+	}
+	attributes := []any{"state", string(h.report.State)}
+	if h.report.Reason != "" {
+		attributes = append(attributes, "reason", h.report.Reason)
+	}
+	h.logger.Log(context.Background(), level, "pipeline changed its state", attributes...)
+}
+
+// count adds to the counters.
+func (h *health) count(delivered, filtered, failed int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.report.Delivered += int64(delivered)
+	h.report.Filtered += int64(filtered)
+	h.report.Failed += int64(failed)
+	h.meter.add(h.clock.Now(), delivered)
+}
+
+// now returns the report as it is now.
+func (h *health) now() pipeline.Report {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.log()
+	report := h.report
+	report.RatePerSecond = h.meter.rate(h.clock.Now())
+	return report
+}
+
+// meterSeconds is the length of time that a rate is measured over.
+const meterSeconds = 5
+
+// meter counts events by the second, for a few seconds.
+type meter struct {
+	counts [meterSeconds + 1]int
+	newest int64 // the second that was counted last
+}
+
+func (m *meter) add(now time.Time, n int) {
+	m.roll(now)
+	m.counts[m.newest%int64(len(m.counts))] += n
+}
+
+// rate is that of the last full seconds, so that a steady flow shows a steady number.
+func (m *meter) rate(now time.Time) float64 {
+	m.roll(now)
+	sum := -m.counts[m.newest%int64(len(m.counts))]
+	for _, n := range m.counts {
+		sum += n
+	}
+	return float64(sum) / meterSeconds
+}
+
+// roll forgets the seconds that are too long ago.
+func (m *meter) roll(now time.Time) {
+	second := now.Unix()
+	if second-m.newest > int64(len(m.counts)) {
+		m.counts, m.newest = [meterSeconds + 1]int{}, second
+	}
+	for m.newest < second {
+		m.newest++
+		m.counts[m.newest%int64(len(m.counts))] = 0
+	}
+}
