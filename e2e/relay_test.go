@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"syscall"
 	"testing"
@@ -105,6 +107,12 @@ func (r *relay) signal(t *testing.T, signal os.Signal) {
 	}
 }
 
+// address waits for the relay to say where it serves HTTP.
+func (r *relay) address(t *testing.T) string {
+	t.Helper()
+	return r.log.await(t, regexp.MustCompile(`"address":"([^"]+)"`))
+}
+
 // logBuffer keeps what a process prints and wakes whoever waits for a line.
 type logBuffer struct {
 	mu      sync.Mutex
@@ -126,6 +134,27 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()
+}
+
+// await returns the first group of pattern once the text has it.
+func (b *logBuffer) await(t *testing.T, pattern *regexp.Regexp) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		b.mu.Lock()
+		found := pattern.FindStringSubmatch(b.text.String())
+		changed := b.changed
+		b.mu.Unlock()
+		if found != nil {
+			return found[1]
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("no line matches %s in:\n%s", pattern, b.String())
+		}
+	}
 }
 
 // newCommand is a call of the built binary.
