@@ -81,6 +81,7 @@ var largePackages = map[string]string{
 	"internal/cli":            "one small file for each subcommand",
 	"internal/catalog":        "a file for each noun of the schema, a method for each statement",
 	"internal/connector/nats": "one technology, one folder: connection, authentication, streams, both ends",
+	"internal/relay":          "one engine: both directions share the session, the dead letters and the retry policy",
 	"internal/throwaway":      "finding, fetching and running PostgreSQL, with a file for each system",
 }
 

@@ -153,9 +153,9 @@ type fakeSink struct {
 	receipts chan struct{}
 	open     int
 	// broken: the connection was lost, and with it all that follows in the session.
-	broken error
-	waiting  int
-	most     int // greatest number of receipts that were outstanding
+	broken  error
+	waiting int
+	most    int // greatest number of receipts that were outstanding
 }
 
 func newSink() *fakeSink { return &fakeSink{acked: map[string]bool{}} }
