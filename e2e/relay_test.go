@@ -156,3 +156,9 @@ func (b *logBuffer) await(t *testing.T, pattern *regexp.Regexp) string {
 		}
 	}
 }
+
+// newCommand is a call of the built binary.
+func newCommand(t *testing.T, arguments ...string) *exec.Cmd {
+	t.Helper()
+	return exec.CommandContext(t.Context(), built(t), arguments...)
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/pg-tide/pg-tide/internal/testkit/natstest"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 )
 
@@ -47,6 +48,8 @@ func TestCommands(t *testing.T) {
 					"until":    s.until,
 					"port":     s.port,
 					"get":      s.get,
+					"broker":   s.broker,
+					"send":     s.send,
 				},
 			})
 		})
@@ -57,6 +60,7 @@ func TestCommands(t *testing.T) {
 type script struct {
 	t    *testing.T
 	path string
+	nats *natstest.Server
 }
 
 func (s *script) setup(env *testscript.Env) error {
@@ -156,6 +160,18 @@ func ask(ctx context.Context, dsn, sql string) ([]string, error) {
 	return rows, nil
 }
 
+// broker NAME starts a NATS server; its URL is in $NAME.
+func (s *script) broker(ts *testscript.TestScript, _ bool, args []string) {
+	s.nats = natstest.Start(s.t, natstest.Options{})
+	ts.Setenv(args[0], s.nats.URL())
+}
+
+// send SUBJECT BODY publishes a message of a stranger's.
+func (s *script) send(ts *testscript.TestScript, _ bool, args []string) {
+	_, err := s.nats.JetStream(s.t).Publish(s.t.Context(), args[0], []byte(args[1]))
+	ts.Check(err)
+}
+
 // port NAME puts a free port's number into $NAME.
 func (s *script) port(ts *testscript.TestScript, _ bool, args []string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -166,7 +182,7 @@ func (s *script) port(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], port)
 }
 
-// get STATUS URL asks until the answer has that status, and prints its body.
+// get STATUS URL [TEXT] asks until the answer has that status and text, and prints its body.
 func (s *script) get(ts *testscript.TestScript, _ bool, args []string) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	var body []byte
@@ -177,7 +193,7 @@ func (s *script) get(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		defer answer.Body.Close()
 		body, err = io.ReadAll(answer.Body)
-		return err == nil && strconv.Itoa(answer.StatusCode) == args[0], answer.Status + " " + string(body)
+		return err == nil && strconv.Itoa(answer.StatusCode) == args[0] && strings.Contains(string(body), strings.Join(args[2:], " ")), answer.Status + " " + string(body)
 	})
 	_, err := ts.Stdout().Write(body)
 	ts.Check(err)

@@ -164,7 +164,8 @@ func TestPublishingMayBeGrantedForOneOutbox(t *testing.T) {
 }
 
 // The creator of the trusted extension is no superuser; the database's owner
-// is another one. Both may use all of it, and the owner's dump has everything.
+// is another one. Both may use all of it and read every relation,
+// as a dump does; the creator may upgrade it.
 func TestTrustedExtensionServesItsCreatorAndTheDatabasesOwner(t *testing.T) {
 	pgtest.Each(t, []int{pgtest.Oldest, pgtest.Newest}, func(t *testing.T, major int) {
 		placeExtension(t, major)
@@ -176,14 +177,12 @@ func TestTrustedExtensionServesItsCreatorAndTheDatabasesOwner(t *testing.T) {
 		t.Cleanup(func() {
 			_, _ = conn.Exec(context.WithoutCancel(t.Context()), `alter database `+conn.Config().Database+` owner to postgres`)
 		})
-		exec(t, asCreator, `create extension pg_tide`)
+		exec(t, asCreator, `create extension pg_tide version '`+schema.Released()[0]+`'`)
 		fill(t, asCreator)
+		upgraded(t, asCreator)
 		exec(t, asOwner, `select tide.outbox_create('of_owner'), tide.outbox_publish('of_owner', '{}'::jsonb)`)
 		exec(t, asOwner, `select * from tide.relay_status`)
 		exec(t, asOwner, `select tide.inbox_mark_processed('payment_triggers', 'e5')`)
-		if err := schema.Install(t.Context(), asCreator); err != nil {
-			t.Errorf("installing over it: %v", err)
-		}
 		for _, table := range column[string](t, conn, `select c.oid::regclass::text from pg_class c where c.relnamespace = 'tide'::regnamespace and c.relkind in ('r', 'p', 'v', 'S')`) {
 			exec(t, asOwner, `select * from `+table)
 			exec(t, asCreator, `select * from `+table)
@@ -194,6 +193,16 @@ func TestTrustedExtensionServesItsCreatorAndTheDatabasesOwner(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func upgraded(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	if err := schema.Install(t.Context(), conn); err != nil {
+		t.Fatalf("upgrade: %v", err)
+	}
+	if err := schema.Verify(t.Context(), conn); err != nil {
+		t.Fatalf("after the upgrade: %v", err)
+	}
 }
 
 func TestAnOwnerWithoutSuperuserInstallsByCommand(t *testing.T) {

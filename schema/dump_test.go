@@ -40,6 +40,8 @@ func TestDumpAndRestoreKeepRowsConfigurationAndPositions(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			from := install(t, source)
 			fill(t, from)
+			makeRole(t, from, "app_publisher")
+			exec(t, from, `select tide.outbox_grant_publish('order_events', 'app_publisher')`)
 			exec(t, from, `insert into tide.relay_instance (id, host, pid, version) values (gen_random_uuid(), 'h', 1, '1')`)
 			exec(t, from, `insert into tide.pipeline_state (pipeline_id, state) select id, 'running' from tide.pipeline`)
 			want := column[string](t, from, everyRow)
@@ -48,7 +50,7 @@ func TestDumpAndRestoreKeepRowsConfigurationAndPositions(t *testing.T) {
 			pgtest.Each(t, []int{source, pgtest.Newest}, func(t *testing.T, major int) {
 				placeExtension(t, major)
 				// The roles belong to the cluster; a dump of a database has none.
-				exec(t, embeddedAlone(t, major), "select 1")
+				makeRole(t, embeddedAlone(t, major), "app_publisher")
 				to := pgtest.Conn(t, pgtest.Database(t, major))
 				tool(t, restore, "--exit-on-error", "--dbname="+to.Config().ConnString(), file)
 				got := column[string](t, to, everyRow)
@@ -74,6 +76,7 @@ func afterRestore(t *testing.T, conn *pgx.Conn) {
 	if n := value[int](t, conn, `select count(distinct id) from tide.outbox_event`); n != 21 {
 		t.Errorf("%d events after publishing the 21st", n)
 	}
+	exec(t, conn, `set role app_publisher; select tide.outbox_publish('order_events', '{"n": 22}'::jsonb); reset role`)
 	exec(t, conn, `select tide.outbox_create('more'), tide.inbox_create('more')`)
 	exec(t, conn, `select tide.outbox_publish('more', '{}'::jsonb)`)
 	receive(t, conn, "payment_triggers", 21)
@@ -82,6 +85,14 @@ func afterRestore(t *testing.T, conn *pgx.Conn) {
 	}
 	if err := schema.Install(t.Context(), conn); err != nil {
 		t.Errorf("installing over the restored: %v", err)
+	}
+}
+
+// makeRole makes a role of the cluster when it is missing.
+func makeRole(t *testing.T, conn *pgx.Conn, name string) {
+	t.Helper()
+	if !value[bool](t, conn, `select to_regrole($1) is not null`, name) {
+		exec(t, conn, `create role `+name)
 	}
 }
 

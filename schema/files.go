@@ -12,9 +12,12 @@ type File struct {
 	Content []byte
 }
 
+// scriptHead begins each script. The search_path leaves out the schema tide,
+// in which others may have been able to create operators.
 const scriptHead = `-- Written by: go run ./schema/generate
 \echo Use "%s" to load this file. \quit
-`
+` + extensionBegin + `set local search_path = pg_catalog, pg_temp;
+` + extensionEnd
 
 // Marks around what only the extension's scripts have.
 const (

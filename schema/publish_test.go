@@ -7,6 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
+	"github.com/pg-tide/pg-tide/internal/throwaway"
+	"github.com/pg-tide/pg-tide/schema"
 )
 
 func TestPublishingWorksInEveryKindOfTransaction(t *testing.T) {
@@ -63,10 +65,6 @@ func publishers() map[string]func(*testing.T, *pgx.Conn) {
 		"read committed":  script(`begin isolation level read committed; select tide.outbox_publish('o', 'orders', '{"name": "read committed"}'); commit`),
 		"repeatable read": script(`begin isolation level repeatable read; select tide.outbox_publish('o', 'orders', '{"name": "repeatable read"}'); commit`),
 		"serializable":    script(`begin isolation level serializable; select tide.outbox_publish('o', 'orders', '{"name": "serializable"}'); commit`),
-		"prepared transaction": func(t *testing.T, conn *pgx.Conn) {
-			exec(t, conn, `begin; select tide.outbox_publish('o', 'orders', '{"name": "prepared transaction"}'); prepare transaction 'x'`)
-			exec(t, conn, `commit prepared 'x'`)
-		},
 		"prepared statement": func(t *testing.T, conn *pgx.Conn) {
 			exec(t, conn, publishOne, "prepared statement")
 		},
@@ -78,6 +76,51 @@ func publishers() map[string]func(*testing.T, *pgx.Conn) {
 		},
 		"hostile search_path": script(`set search_path = app; create function app.clock_timestamp() returns timestamptz language sql as $$ select 'infinity'::timestamptz $$;
 			select tide.outbox_publish('o', 'orders', '{"name": "hostile search_path"}'); reset search_path`),
+	}
+}
+
+// A transaction that has notified could not be prepared, so nobody is notified
+// where that is possible, though somebody sleeps.
+func TestAPublishingTransactionMayBePrepared(t *testing.T) {
+	server := pgtest.Own(t, throwaway.Options{Settings: map[string]string{"max_prepared_transactions": "10"}})
+	conn := pgtest.Conn(t, server.DSN("postgres"))
+	if err := schema.Install(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `select tide.outbox_create('o')`)
+	sleeper := pgtest.Conn(t, server.DSN("postgres"))
+	exec(t, sleeper, `select pg_try_advisory_lock(1953063013, hashtext('o'))`)
+	exec(t, conn, `begin`)
+	exec(t, conn, publishOne, "prepared transaction")
+	exec(t, conn, `prepare transaction 'x'`)
+	exec(t, conn, `commit prepared 'x'`)
+	if n := value[int](t, conn, `select count(*) from tide.outbox_event`); n != 1 {
+		t.Errorf("%d events, want 1", n)
+	}
+}
+
+// Only while somebody sleeps is anybody notified: NOTIFY is dear under load.
+func TestPublishersNotifyOnlyWhoSleeps(t *testing.T) {
+	server := pgtest.Own(t, throwaway.Options{Settings: map[string]string{"max_prepared_transactions": "0"}})
+	conn := pgtest.Conn(t, server.DSN("postgres"))
+	if err := schema.Install(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `select tide.outbox_create('o')`)
+	relay := pgtest.Conn(t, server.DSN("postgres"))
+	exec(t, relay, `listen tide_outbox; listen finished`)
+	publish := func(name string) { exec(t, conn, publishOne, name) }
+	publish("while awake")
+	exec(t, relay, `select pg_try_advisory_lock(1953063013, hashtext('o'))`)
+	publish("while asleep")
+	exec(t, relay, `select pg_advisory_unlock(1953063013, hashtext('o'))`)
+	publish("while awake again")
+	exec(t, conn, `notify finished`)
+	for _, want := range []string{"tide_outbox o", "finished "} {
+		n, err := relay.WaitForNotification(t.Context())
+		if err != nil || n.Channel+" "+n.Payload != want {
+			t.Fatalf("heard %+v, %v, want %q", n, err, want)
+		}
 	}
 }
 

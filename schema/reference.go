@@ -1,10 +1,14 @@
 package schema
 
 import (
+	_ "embed"
 	"fmt"
 	"regexp"
 	"strings"
 )
+
+//go:embed reference.md
+var referenceHead string
 
 // section is a part of the reference: a title and the files whose functions it shows.
 type section struct {
@@ -27,6 +31,7 @@ var (
 	functionHead    = regexp.MustCompile(`(?s)create or replace function (tide\.(\w+)\((.*?)\))(?:\s+returns (\S.*?))?\s+language`)
 	functionComment = regexp.MustCompile(`(?s)comment on function tide\.(\w+)\((.*?)\) is\s+'((?:[^']|'')*)';`)
 	viewComment     = regexp.MustCompile(`(?s)comment on view tide\.(\w+) is\s+'((?:[^']|'')*)';`)
+	columnComment   = regexp.MustCompile(`(?s)comment on column tide\.\w+\.(\w+) is\s+'((?:[^']|'')*)';`)
 	blanks          = regexp.MustCompile(`\s+`)
 )
 
@@ -34,9 +39,7 @@ var (
 // and its example, and the views.
 func Reference() ([]byte, error) {
 	var b strings.Builder
-	b.WriteString("<!-- Written by: go run ./schema/generate -->\n# SQL reference\n\n" +
-		"Parameters may be given by name. Every error has an SQLSTATE, names the object and the value, and comes with a hint.\n" +
-		"Names start with a letter or an underscore, go on with letters, digits, dots, hyphens and underscores, have at most 48 characters, and are case-sensitive.\n")
+	b.WriteString("<!-- Written by: go run ./schema/generate -->\n" + referenceHead)
 	for _, s := range sections() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", s.title, s.about)
 		for _, name := range s.files {
@@ -55,6 +58,12 @@ func Reference() ([]byte, error) {
 	for _, v := range views {
 		for _, found := range viewComment.FindAllStringSubmatch(v.text, -1) {
 			fmt.Fprintf(&b, "\n### tide.%s\n\n%s\n\nColumns: %s.\n", found[1], unquote(found[2]), columns(v.text))
+			for i, about := range columnComment.FindAllStringSubmatch(v.text, -1) {
+				if i == 0 {
+					b.WriteString("\n")
+				}
+				fmt.Fprintf(&b, "- `%s`: %s\n", about[1], unquote(about[2]))
+			}
 		}
 	}
 	return []byte(b.String()), nil

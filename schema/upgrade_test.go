@@ -76,11 +76,15 @@ func TestInstallRefusesSomebodyElsesSchema(t *testing.T) {
 	}
 }
 
-func TestExtensionRefusesASchemaInstalledWithoutIt(t *testing.T) {
+func TestExtensionRefusesASchemaThatIsThereAlready(t *testing.T) {
 	placeExtension(t, 0)
 	conn := embeddedAlone(t, 0)
 	_, err := conn.Exec(t.Context(), `create extension pg_tide`)
 	expectError(t, err, "installed without the extension")
+	other := pgtest.Conn(t, pgtest.Database(t, 0))
+	exec(t, other, `create schema tide create table tables_of_the_moon (high real)`)
+	_, err = other.Exec(t.Context(), `create extension pg_tide`)
+	expectError(t, err, "not pg_tide's")
 }
 
 func TestAFailingStatementIsShownWithFileLineAndColumn(t *testing.T) {

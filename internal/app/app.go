@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pg-tide/pg-tide/internal/catalog"
 	"github.com/pg-tide/pg-tide/internal/httpserver"
 	"github.com/pg-tide/pg-tide/internal/telemetry"
 )
@@ -26,7 +27,7 @@ type Options struct {
 	HTTPAddr string
 	// HTTPNextFree takes the next free port when that of HTTPAddr is taken.
 	HTTPNextFree bool
-	// DrainTimeout bounds the end; 0 means DefaultDrainTimeout.
+	// DrainTimeout bounds the end as a whole; 0 means DefaultDrainTimeout.
 	DrainTimeout time.Duration
 	// Version is shown in tide.relay_instance and in the metrics.
 	Version string
@@ -36,8 +37,13 @@ type Options struct {
 	Listening func(address string)
 }
 
-// httpStopTimeout is how long answers in progress may take at the end.
-const httpStopTimeout = time.Second
+const (
+	// httpStopTimeout is how long answers in progress may take at the end.
+	httpStopTimeout = time.Second
+	// disconnectTimeout is how long the database may take to see us off. The
+	// driver itself gives a silent one fifteen seconds.
+	disconnectTimeout = 500 * time.Millisecond
+)
 
 // Run runs the relay of one database until ctx ends, and then drains it. It
 // waits for a database that is not there, or not fit, for as long as it takes.
@@ -102,8 +108,8 @@ func work(ctx context.Context, o Options, state *health) error {
 	if db == nil {
 		return nil // told to stop before there was anything to do
 	}
-	defer db.Close()
-	engine := newEngine(db, o)
+	defer disconnect(db, o.Logger)
+	engine := newSupervisor(db, o)
 	state.running(engine)
 	defer context.AfterFunc(ctx, state.stopping)()
 	if err := engine.Run(ctx); err != nil {
@@ -111,4 +117,22 @@ func work(ctx context.Context, o Options, state *health) error {
 	}
 	o.Logger.Info("the relay has stopped")
 	return nil
+}
+
+// disconnect closes the connections, and leaves those of a database that has
+// fallen silent to time out by themselves: everything is saved or handed back
+// by now, and the process must end in time.
+func disconnect(db *catalog.Catalog, log *slog.Logger) {
+	closed := make(chan struct{})
+	go func() {
+		db.Close()
+		close(closed)
+	}()
+	timeout := time.NewTimer(disconnectTimeout)
+	defer timeout.Stop()
+	select {
+	case <-closed:
+	case <-timeout.C:
+		log.Warn("the database does not answer; its connections are abandoned")
+	}
 }

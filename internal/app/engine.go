@@ -2,8 +2,7 @@ package app
 
 import (
 	"context"
-	"slices"
-	"strings"
+	"log/slog"
 
 	"github.com/pg-tide/pg-tide/internal/builtin"
 	"github.com/pg-tide/pg-tide/internal/catalog"
@@ -16,42 +15,53 @@ import (
 	"github.com/pg-tide/pg-tide/internal/telemetry"
 )
 
-// engine is the part that moves events, as health and Run see it.
-type engine struct{ supervisor *relay.Supervisor }
-
-// newEngine plugs catalog, connectors and engine together.
-func newEngine(db *catalog.Catalog, o Options) *engine {
+// newSupervisor plugs the database, the engine and all that is in the binary
+// together. Half of the drain timeout is for what is in flight: handing back
+// ownership and disconnecting come after it, and the whole must end in time.
+func newSupervisor(db *catalog.Catalog, o Options) *relay.Supervisor {
 	builder := &builtin.Builder{
-		Near: builtin.Near{
-			Reader: func(spec pipeline.Spec) relay.Reader { return outbox.New(db, spec) },
-			Inbox:  func(spec pipeline.Spec) relay.Inbox { return inbox.New(db, spec) },
-			DeadLetters: func(spec pipeline.Spec) relay.DeadLetters {
-				return db.DeadLetters(catalog.Owner{PipelineID: spec.ID, Fence: spec.Fence})
-			},
-		},
+		Near:         near(db),
 		Technologies: builtin.Technologies(),
 		Resolver:     config.SystemResolver(),
 		Logger:       o.Logger,
 	}
-	options := relay.Options{DrainTimeout: o.DrainTimeout}
-	return &engine{supervisor: relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, options)}
+	return relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, relay.Options{DrainTimeout: o.DrainTimeout / 2})
 }
 
-// Run works until ctx ends, and then drains.
-func (e *engine) Run(ctx context.Context) error { return e.supervisor.Run(ctx) }
+// near makes the ends of pipelines that lie in the database.
+func near(db *catalog.Catalog) builtin.Near {
+	return builtin.Near{
+		Reader: func(spec pipeline.Spec) relay.Reader { return outbox.New(db, spec) },
+		Inbox:  func(spec pipeline.Spec) relay.Inbox { return inbox.New(db, spec) },
+		DeadLetters: func(spec pipeline.Spec) relay.DeadLetters {
+			return db.DeadLetters(catalog.Owner{PipelineID: spec.ID, Fence: spec.Fence})
+		},
+	}
+}
 
-func (e *engine) notReady() string { return e.supervisor.NotReady() }
-
-// pipelines are what runs here, by name.
-func (e *engine) pipelines() []telemetry.Pipeline {
-	var all []telemetry.Pipeline
-	for _, p := range e.supervisor.Pipelines() {
-		all = append(all, telemetry.Pipeline{
-			Name: p.Spec.Name, Direction: p.Spec.Direction, State: p.Report.State,
-			Delivered: p.Report.Delivered, Filtered: p.Report.Filtered, Failed: p.Report.Failed,
+// measured is what the metrics show of the pipelines that run here.
+func measured(pipelines []relay.Pipeline) []telemetry.Pipeline {
+	samples := make([]telemetry.Pipeline, 0, len(pipelines))
+	for _, p := range pipelines {
+		samples = append(samples, telemetry.Pipeline{
+			Name:          p.Spec.Name,
+			Direction:     p.Spec.Direction,
+			State:         p.Report.State,
+			Delivered:     p.Report.Delivered,
+			Filtered:      p.Report.Filtered,
+			Failed:        p.Report.Failed,
 			RatePerSecond: p.Report.RatePerSecond,
 		})
 	}
-	slices.SortFunc(all, func(a, b telemetry.Pipeline) int { return strings.Compare(a.Name, b.Name) })
-	return all
+	return samples
+}
+
+// recognise lets the database notice that it was restored or copied.
+func recognise(ctx context.Context, db *catalog.Catalog, log *slog.Logger) error {
+	node, err := db.CheckNode(ctx)
+	if err != nil {
+		return err
+	}
+	log.Info("the database is reached", "database_id", node.DatabaseID, "incarnation", node.Incarnation)
+	return nil
 }

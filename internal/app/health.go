@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/pg-tide/pg-tide/internal/httpserver"
+	"github.com/pg-tide/pg-tide/internal/relay"
 	"github.com/pg-tide/pg-tide/internal/telemetry"
 )
 
@@ -11,7 +12,7 @@ import (
 type health struct {
 	mu     sync.Mutex
 	reason string
-	engine *engine
+	engine *relay.Supervisor
 }
 
 func newHealth() *health { return &health{reason: "the database is not reached yet"} }
@@ -20,7 +21,7 @@ func newHealth() *health { return &health{reason: "the database is not reached y
 func (h *health) waiting(reason string) { h.set(reason, nil) }
 
 // running hands over to the engine.
-func (h *health) running(e *engine) { h.set("", e) }
+func (h *health) running(e *relay.Supervisor) { h.set("", e) }
 
 // stopping says that the end has begun.
 func (h *health) stopping() {
@@ -29,13 +30,13 @@ func (h *health) stopping() {
 	h.reason = "the relay is stopping"
 }
 
-func (h *health) set(reason string, e *engine) {
+func (h *health) set(reason string, e *relay.Supervisor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reason, h.engine = reason, e
 }
 
-func (h *health) now() (reason string, e *engine) {
+func (h *health) now() (reason string, e *relay.Supervisor) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.reason, h.engine
@@ -44,7 +45,7 @@ func (h *health) now() (reason string, e *engine) {
 func (h *health) readiness() httpserver.Readiness {
 	reason, e := h.now()
 	if reason == "" {
-		reason = e.notReady()
+		reason = e.NotReady()
 	}
 	if reason != "" {
 		return httpserver.Readiness{Reasons: []string{reason}}
@@ -55,7 +56,7 @@ func (h *health) readiness() httpserver.Readiness {
 func (h *health) sample() telemetry.Sample {
 	sample := telemetry.Sample{Ready: h.readiness().Ready}
 	if _, e := h.now(); e != nil {
-		sample.Pipelines = e.pipelines()
+		sample.Pipelines = measured(e.Pipelines())
 	}
 	return sample
 }

@@ -32,7 +32,6 @@ func reach(ctx context.Context, o Options, state *health) (*catalog.Catalog, err
 			return nil, nil
 		}
 		if err == nil {
-			o.Logger.Info("the database is reached")
 			return db, nil
 		}
 		if catalog.Misunderstood(err) {
@@ -59,6 +58,9 @@ func open(ctx context.Context, options catalog.Options) (*catalog.Catalog, error
 	if err == nil {
 		err = schema.Verify(ctx, conn.Conn())
 		conn.Release()
+	}
+	if err == nil {
+		err = recognise(ctx, db, options.Logger)
 	}
 	if err != nil {
 		db.Close()

@@ -58,7 +58,7 @@ func natsTechnology() Technology {
 func natsDeps(ends Ends) nats.Deps {
 	deps := nats.Deps{Pipeline: ends.Spec.Name, DatabaseID: ends.Spec.DatabaseID, Templates: ends.Templates, Logger: ends.Logger}
 	if ends.Spec.Direction == pipeline.Forward {
-		deps.Outbox = ends.Spec.Endpoint
+		deps.Outbox = transform.NATSToken(ends.Spec.Endpoint, false)
 	}
 	return deps
 }

@@ -81,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 		return nil, err
 	}
 	c.registry = &Registry{catalog: c}
-	c.waker = startWaker(config.ConnConfig, c)
+	c.waker = startWaker(ctx, config.ConnConfig, c)
 	return c, nil
 }
 

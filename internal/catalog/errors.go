@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 
@@ -76,6 +77,10 @@ func explain(where target, doing string, err error) error {
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &Error{Problem: fmt.Sprintf("%s: %s did not answer in time", doing, where), Err: err}
+	}
+	var network *net.OpError
+	if as(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &Error{Problem: fmt.Sprintf("%s: the connection to %s was lost", doing, where), Err: err}
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
 
 // Owner proves that this relay may write on a pipeline's behalf. Everything
@@ -13,6 +14,9 @@ type Owner struct {
 	PipelineID int64
 	Fence      int64
 }
+
+// OwnerOf is the ownership that a spec was claimed with.
+func OwnerOf(spec pipeline.Spec) Owner { return Owner{PipelineID: spec.ID, Fence: spec.Fence} }
 
 // ErrSuperseded is wrapped by what a relay gets that no longer owns a pipeline.
 var ErrSuperseded = errors.New("another relay owns the pipeline now")

@@ -57,8 +57,9 @@ type command struct {
 	done chan error
 }
 
-func startWaker(config *pgx.ConnConfig, c *Catalog) *waker {
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:contextcheck // it lives until Close, not as long as Open's context
+// startWaker starts what lives until stop, and not as long as Open's context.
+func startWaker(ctx context.Context, config *pgx.ConnConfig, c *Catalog) *waker {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &waker{catalog: c, config: config.Copy(), log: c.log, cancel: cancel, done: make(chan struct{})}
 	w.gate = newGate(w)
 	go func() {

@@ -19,11 +19,13 @@ type Streams struct {
 	Environ []string
 	// InIsTerminal and its like say whether a person is there.
 	InIsTerminal, OutIsTerminal, ErrIsTerminal bool
+	// Size asks the terminal behind Out for its size; nil when there is none.
+	Size func() (width, height int)
 }
 
 // System returns the streams and the environment of this process.
 func System() Streams {
-	return Streams{
+	streams := Streams{
 		In:            os.Stdin,
 		Out:           os.Stdout,
 		Err:           os.Stderr,
@@ -32,6 +34,24 @@ func System() Streams {
 		OutIsTerminal: term.IsTerminal(int(os.Stdout.Fd())),
 		ErrIsTerminal: term.IsTerminal(int(os.Stderr.Fd())),
 	}
+	if streams.OutIsTerminal {
+		streams.Size = terminalSize
+	}
+	return streams
+}
+
+// usualWidth and usualHeight stand in for a terminal that does not tell.
+const (
+	usualWidth  = 80
+	usualHeight = 24
+)
+
+func terminalSize() (width, height int) {
+	width, height, err := term.GetSize(int(os.Stdout.Fd()))
+	if err != nil || width <= 0 || height <= 0 {
+		return usualWidth, usualHeight
+	}
+	return width, height
 }
 
 // program is one call of the command.

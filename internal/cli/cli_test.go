@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/goleak"
+
+	"github.com/pg-tide/pg-tide/internal/listing"
+	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // call runs a command line as a script would: without a terminal.
 func call(t *testing.T, input string, args ...string) (code int, out, complaints string) {
@@ -152,7 +154,26 @@ func TestColourOnlyOnATerminalThatWantsIt(t *testing.T) {
 
 func TestStatusCheckNamesWhatDoesNotRun(t *testing.T) {
 	t.Parallel()
-	if exitCode(&problemsError{text: "x"}) != 3 {
-		t.Error("a check that found problems must exit with 3")
+	text := func(s string) *string { return &s }
+	seen := overview{
+		pipelines: listing.Rows{
+			Columns: []listing.Column{{Name: "pipeline"}, {Name: "state"}, {Name: "dead_letters"}},
+			Values: [][]*string{
+				{text("fine"), text("running"), text("0")}, {text("resting"), text("paused"), text("0")},
+				{text("stuck"), text("blocked"), text("0")}, {text("sour"), text("running"), text("1")},
+			},
+		},
+		inboxes: listing.Rows{
+			Columns: []listing.Column{{Name: "inbox"}, {Name: "dead"}},
+			Values:  [][]*string{{text("full"), text("2")}, {text("empty"), text("0")}},
+		},
+	}
+	err := seen.problems()
+	const want = `pipeline "stuck" is blocked; pipeline "sour" has 1 dead letter; inbox "full" has 2 dead messages`
+	if exitCode(err) != exitProblems || err.Error() != want {
+		t.Errorf("exit code %d, %v; want 3, %s", exitCode(err), err, want)
+	}
+	if err := (overview{}).problems(); err != nil {
+		t.Errorf("nothing is wrong, and it says %v", err)
 	}
 }

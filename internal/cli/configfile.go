@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pg-tide/pg-tide/internal/config"
 )
 
 // fromFile takes the settings that flags and environment left open from a
@@ -52,7 +54,7 @@ func (p *program) setFromFile(cmd *cobra.Command, name, value string) error {
 
 func unknownKey(where, name string, known []string) error {
 	err := usagef("%s: unknown key %q", where, name)
-	if near := nearest(strings.ReplaceAll(name, "-", "_"), known); near != "" {
+	if near := config.Nearest(strings.ReplaceAll(name, "-", "_"), known); near != "" {
 		return withHint(err, fmt.Sprintf("did you mean %s?", near))
 	}
 	return withHint(err, "known keys are "+strings.Join(known, ", "))

@@ -92,7 +92,7 @@ func (p *program) deadLetterSettle(use, short, statement, outcome string, destru
 				if err := conn.QueryRow(ctx, query(statement), args[0], ids, all).Scan(&count); err != nil {
 					return err
 				}
-				return p.done(map[string]any{"pipeline": args[0], "count": count}, "%d dead letters of %q: %s", count, args[0], outcome)
+				return p.done(map[string]any{"pipeline": args[0], "count": count}, "%s of pipeline %q: %s", counted(strconv.FormatInt(count, 10), "dead letter"), args[0], outcome)
 			})
 		},
 	}

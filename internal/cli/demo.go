@@ -4,22 +4,25 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/pg-tide/pg-tide/internal/app"
 	"github.com/pg-tide/pg-tide/internal/demo"
 )
 
+// What the demo does unless told otherwise: long enough to see a service stop
+// and catch up, slow enough for a small machine.
+const (
+	demoFor  = 30 * time.Second
+	demoRate = 50
+)
+
 func (p *program) demoCommand() *cobra.Command {
-	var lasts time.Duration
-	var rate int
-	var keep bool
+	options := demo.Options{}
 	command := &cobra.Command{
 		Use:   "demo",
 		Short: "See the whole bus move: four services, PostgreSQL, NATS, nothing to install",
@@ -28,41 +31,29 @@ embedded NATS, their relays and traffic, and shows it live. At the end it
 compares what was committed with what arrived, and removes everything.`,
 		Example: "  pg-tide demo\n  pg-tide demo --for 2m --rate 500\n  pg-tide demo --keep",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.runDemo(cmd.Context(), demo.Options{For: lasts, Rate: rate, Keep: keep})
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.runDemo(cmd.Context(), options) },
 	}
 	flags := command.Flags()
-	flags.DurationVar(&lasts, "for", 30*time.Second, "`DURATION` that it takes")
-	flags.IntVar(&rate, "rate", 0, "orders `N` a second (default as the demo likes)")
-	flags.BoolVar(&keep, "keep", false, "stay up at the end and print how to connect, to type the tutorial along")
+	flags.DurationVar(&options.For, "for", demoFor, "`DURATION` that it takes")
+	flags.IntVar(&options.Rate, "rate", demoRate, "`N` orders a second")
+	flags.BoolVar(&options.Keep, "keep", false, "stay up at the end and print how to connect, to type the tutorial along")
 	return command
 }
 
-// runDemo runs the demo until its end or a signal, and then removes what it
-// made; a second signal ends the process at once.
+// runDemo plays until its end or a signal, and then removes what it started; a
+// second signal ends the process at once.
 func (p *program) runDemo(ctx context.Context, options demo.Options) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
-	options.Out = p.Out
-	if file, ok := p.Out.(*os.File); ok && p.OutIsTerminal {
-		options.Color = p.colours()
-		options.Size = func() (width, height int) {
-			width, height, err := term.GetSize(int(file.Fd()))
-			if err != nil {
-				return 80, 24
-			}
-			return width, height
-		}
-	}
+	options.Out, options.Color, options.Size = p.Out, p.colours(), p.Size
 	options.Relay = func(ctx context.Context, postgresURL string, logger *slog.Logger) error {
 		return app.Run(ctx, app.Options{PostgresURL: postgresURL, Version: p.build.Version, Logger: logger})
 	}
 	err := demo.Run(ctx, options)
 	var wrong *demo.OptionError
 	if errors.As(err, &wrong) {
-		return usagef("%w", err)
+		return &usageError{err: err}
 	}
 	return err
 }

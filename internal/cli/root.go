@@ -6,6 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/pg-tide/pg-tide/internal/config"
 )
 
 const rootHelp = `pg-tide carries events between PostgreSQL databases and a broker.
@@ -98,7 +100,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return withHint(usagef("a connection URL is not a command"), "give it with --postgres-url")
 	}
 	err := usagef("unknown command %q for %q", args[0], cmd.CommandPath())
-	if near := nearest(args[0], names(cmd)); near != "" {
+	if near := config.Nearest(args[0], names(cmd)); near != "" {
 		return withHint(err, "did you mean `"+cmd.CommandPath()+" "+near+"`?")
 	}
 	return withHint(err, "known are "+strings.Join(names(cmd), ", "))
@@ -122,7 +124,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	var known []string
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) { known = append(known, flag.Name) })
-	near := nearest(unknown.GetSpecifiedName(), known)
+	near := config.Nearest(unknown.GetSpecifiedName(), known)
 	if near == "" {
 		return &usageError{err: err}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"os/signal"
 	"syscall"
 
@@ -41,11 +42,7 @@ func (p *program) runRelay(cmd *cobra.Command, _ []string) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	// The goroutine ends with this function: stop ends ctx.
-	go func() {
-		<-ctx.Done()
-		stop()
-	}()
+	defer context.AfterFunc(ctx, stop)()
 	address := p.settings.httpAddr
 	if address == httpOff {
 		address = ""

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/pg-tide/pg-tide/internal/config"
 )
 
 // settings are the values of the flags that have a twin in the environment
@@ -57,9 +59,11 @@ func twins() []string {
 		flagDrainTimeout, flagLogFormat, flagLogLevel}
 }
 
+const variablePrefix = "PG_TIDE_"
+
 // variable is a flag's twin in the environment.
 func variable(flag string) string {
-	return "PG_TIDE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // key is a flag's twin in the configuration file.
@@ -167,17 +171,16 @@ func (p *program) fromEnvironment(cmd *cobra.Command, name string) error {
 func (p *program) warnOfTypos() {
 	var known []string
 	for _, name := range twins() {
-		known = append(known, variable(name))
+		known = append(known, strings.TrimPrefix(variable(name), variablePrefix))
 	}
 	for _, entry := range p.Environ {
 		name, _, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, "PG_TIDE_") || slices.Contains(known, name) {
+		word, ours := strings.CutPrefix(name, variablePrefix)
+		if !ours || slices.Contains(known, word) {
 			continue
 		}
-		for _, candidate := range known {
-			if distance(name, candidate) <= 2 {
-				fmt.Fprintf(p.Err, "pg-tide: the environment variable %s is not used; did you mean %s?\n", name, candidate)
-			}
+		if near := config.Nearest(word, known); near != "" {
+			fmt.Fprintf(p.Err, "pg-tide: the environment variable %s is not used; did you mean %s?\n", name, variablePrefix+near)
 		}
 	}
 }

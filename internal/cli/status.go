@@ -137,18 +137,26 @@ func (o overview) problems() error {
 			found = append(found, fmt.Sprintf("pipeline %q is %s", name, state))
 		}
 		if dead := o.pipelines.Text(i, "dead_letters"); dead != "" && dead != "0" {
-			found = append(found, fmt.Sprintf("pipeline %q has %s dead letters", name, dead))
+			found = append(found, fmt.Sprintf("pipeline %q has %s", name, counted(dead, "dead letter")))
 		}
 	}
 	for i := range o.inboxes.Values {
 		if dead := o.inboxes.Text(i, "dead"); dead != "" && dead != "0" {
-			found = append(found, fmt.Sprintf("inbox %q has %s dead messages", o.inboxes.Text(i, "inbox"), dead))
+			found = append(found, fmt.Sprintf("inbox %q has %s", o.inboxes.Text(i, "inbox"), counted(dead, "dead message")))
 		}
 	}
 	if len(found) == 0 {
 		return nil
 	}
 	return &problemsError{text: strings.Join(found, "; ")}
+}
+
+// counted is a number with its noun.
+func counted(number, noun string) string {
+	if number == "1" {
+		return number + " " + noun
+	}
+	return number + " " + noun + "s"
 }
 
 const clearScreen = "\x1b[H\x1b[2J"

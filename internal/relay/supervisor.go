@@ -101,6 +101,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // oversee starts and stops pipelines until ctx is done.
 func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, beats <-chan beat, ended chan *member) {
 	renewed := s.clock.Now()
+	var changed time.Time // when the registry last said so; zero once that was followed
 	for {
 		lease := s.clock.NewTimer(s.options.LeaseTime*7/8 - s.clock.Now().Sub(renewed))
 		select {
@@ -108,13 +109,17 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 			lease.Stop()
 			return
 		case <-s.registry.Changed():
+			changed = s.clock.Now()
 			signal(trigger)
-			s.pokeAll()
 		case b := <-beats:
 			s.noteBeat(b)
 			if b.err == nil {
 				renewed = b.begun
 				s.adopt(work, b.specs, ended)
+			}
+			if b.err == nil && !changed.IsZero() && !b.begun.Before(changed) {
+				changed = time.Time{}
+				s.pokeAll()
 			}
 		case m := <-ended:
 			s.replace(work, m, ended, trigger)
@@ -313,11 +318,17 @@ func (s *Supervisor) leave(work context.Context) {
 	}
 }
 
+// pokeAll asks pipelines to look for dead letters to retry. It comes after a
+// heartbeat that began after the change, and leaves out those that are ending:
+// somebody who mends a configuration and then asks for a retry must not have
+// the letters tried, and put back, by the old configuration.
 func (s *Supervisor) pokeAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.fleet {
-		m.runner.poke()
+		if !m.stopping {
+			m.runner.poke()
+		}
 	}
 }
 

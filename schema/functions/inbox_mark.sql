@@ -79,7 +79,7 @@ comment on function tide.inbox_message_id(text, text) is
 
 -- The pause before the next attempt: a second, doubled with each failure, an
 -- hour at most, and of that a random part above the half, so that messages
--- that failed together do not come back together.
+-- that failed at the same time do not come back at the same time.
 create or replace function tide.inbox_backoff(attempts integer) returns interval
 language sql
 volatile

@@ -1,17 +1,16 @@
 -- Who may publish. The insert runs with the publisher's own rights; the policy
 -- on tide.outbox_event asks tide.may_publish. No lock but on tide.outbox_publisher.
 
--- Called by the policy for each event. The tables' owner and superusers are
--- not asked.
+-- Called by the policy for each event of a role that is no member of
+-- tide_publisher. The tables' owner and superusers are not asked.
 create or replace function tide.may_publish(part integer) returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if pg_has_role(to_regrole('tide_publisher')::oid, 'usage')
-        -- Who administers outboxes may publish to all.
-        or has_function_privilege('tide.outbox_create(text, interval)', 'execute')
+    -- Who administers outboxes may publish to all.
+    if has_function_privilege('tide.outbox_create(text, interval)', 'execute')
         or exists (
             select
             from tide.outbox_publisher r
@@ -31,7 +30,7 @@ begin
 end
 $$;
 comment on function tide.may_publish(integer) is
-'Whether the current role may publish to the outbox with a partition; raises an error when not.';
+'Whether a role that is no member of tide_publisher may publish to the outbox with a partition; raises an error when not.';
 
 create or replace function tide.outbox_grant_publish(outbox text, role regrole) returns boolean
 language plpgsql

@@ -21,4 +21,4 @@ select
     d.retry_requested_at
 from tide.dead_letter d
 join tide.pipeline p on p.id = d.pipeline_id;
-comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON.';
+comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';

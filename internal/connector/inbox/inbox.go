@@ -24,7 +24,7 @@ type Inbox struct {
 // New makes the inbox of a pipeline that this relay has claimed.
 func New(store Store, spec pipeline.Spec) *Inbox {
 	return &Inbox{store: store, target: catalog.InboxTarget{
-		Owner:   catalog.Owner{PipelineID: spec.ID, Fence: spec.Fence},
+		Owner:   catalog.OwnerOf(spec),
 		InboxID: spec.EndpointID,
 		Inbox:   spec.Endpoint,
 	}}

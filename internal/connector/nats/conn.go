@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,6 +130,15 @@ func (c *connection) end(err error) {
 		c.cause = err
 		close(c.ended)
 	})
+}
+
+// atLeast reports whether the server is of that version or newer.
+func (c *connection) atLeast(major, minor int) bool {
+	first, rest, _ := strings.Cut(c.nc.ConnectedServerVersion(), ".")
+	second, _, _ := strings.Cut(rest, ".")
+	a, errA := strconv.Atoi(first)
+	b, errB := strconv.Atoi(second)
+	return errA == nil && errB == nil && (a > major || (a == major && b >= minor))
 }
 
 func (c *connection) close() {

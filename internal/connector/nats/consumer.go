@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -243,7 +242,7 @@ func (c *connection) settle(ctx context.Context, consumer jetstream.Consumer, s 
 		return 0, err
 	}
 	shared := s.shared(&info.Config)
-	if info.NumAckPending > 0 && !shared && c.canReset() {
+	if info.NumAckPending > 0 && !shared && c.atLeast(2, 14) {
 		request, cancel := c.request(ctx)
 		defer cancel()
 		if _, err := c.js.ResetConsumer(request, info.Stream, info.Name); err != nil {
@@ -305,13 +304,4 @@ func (c *connection) consumerInfo(ctx context.Context, consumer jetstream.Consum
 
 func errDeleted(info *jetstream.ConsumerInfo) error {
 	return fmt.Errorf("consumer %s of stream %s was deleted in the broker; making it anew", info.Name, info.Stream)
-}
-
-// canReset reports whether the broker knows how to reset a consumer: 2.14 and newer.
-func (c *connection) canReset() bool {
-	major, rest, _ := strings.Cut(c.nc.ConnectedServerVersion(), ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	a, errA := strconv.Atoi(major)
-	b, errB := strconv.Atoi(minor)
-	return errA == nil && errB == nil && (a > 2 || (a == 2 && b >= 14))
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // ackTimeout is how long the broker may stay silent about one event.
-const ackTimeout = 30 * time.Second
+const ackTimeout = 10 * time.Second
 
 // receipt waits for the acknowledgements of one Send.
 type receipt struct {
@@ -77,5 +77,9 @@ func (r *receipt) checkStream(subject string, stored *jetstream.PubAck) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("subject %q was stored in stream %s, which is not the one in use; looking again", subject, stored.Stream)
+	return errElsewhere(subject, stored.Stream)
+}
+
+func errElsewhere(subject, stream string) error {
+	return fmt.Errorf("subject %q was stored in stream %s, which is not the one in use; looking again", subject, stream)
 }

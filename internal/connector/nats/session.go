@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -231,6 +232,9 @@ func fromHeaders(h natsgo.Header) (id string, headers []message.Header) {
 		if name == jetstream.MsgIDHeader && len(values) > 0 {
 			id = values[0]
 			continue
+		}
+		if strings.HasPrefix(name, batchHeaderPrefix) {
+			continue // how it was stored, no part of the message
 		}
 		for _, value := range values {
 			headers = append(headers, message.Header{Name: name, Value: value})

@@ -24,8 +24,9 @@ type Deps struct {
 	Pipeline string
 	// DatabaseID names the database that the pipeline lives in.
 	DatabaseID string
-	// Outbox is the name of the outbox that a sink's events leave from; it
-	// stands in for {outbox} when the stream is sought. May be empty.
+	// Outbox is the name of the outbox that a sink's events leave from, as a
+	// template fills it in: one safe token. It stands in for {outbox} when
+	// the stream is sought. May be empty.
 	Outbox string
 	// Templates are all subject templates of a sink, where routing adds some;
 	// empty means the configuration's own subject_template.
@@ -52,6 +53,8 @@ type Sink struct {
 	mu      sync.Mutex
 	conn    *connection
 	streams []*jetstream.StreamInfo
+	ordered bool            // one batch after the other, each whole
+	last    *orderedReceipt // of an ordered sink
 }
 
 // NewSink checks the configuration and connects to nothing.
@@ -94,7 +97,8 @@ func (s *Sink) Open(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.streams = conn, streams
+	s.conn, s.streams, s.last = conn, streams, nil
+	s.ordered = len(streams) == 1 && streams[0].Config.Replicas > 1 && streams[0].Config.AllowAtomicPublish
 	return nil
 }
 
@@ -146,6 +150,10 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	if len(failed) > 0 {
 		return nil, &delivery.Partial{Failed: failed}
 	}
+	if s.ordered && len(messages) > 0 {
+		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last}
+		return s.last, nil
+	}
 	r := &receipt{conn: conn, acks: make([]jetstream.PubAckFuture, len(messages)), streams: s.streams}
 	for i := range messages {
 		if err := ctx.Err(); err != nil {
@@ -190,6 +198,9 @@ func (s *Sink) check(conn *connection, m *natsgo.Msg) error {
 				return delivery.Reject(fmt.Errorf("header %q %s", name, problem))
 			}
 		}
+	}
+	if s.ordered {
+		header += batchHeaderBytes
 	}
 	size := header + len(m.Data)
 	if problem := subjectProblem(m.Subject); problem != "" {
@@ -256,7 +267,7 @@ func (s *Sink) streamOf(subject string) *jetstream.StreamInfo {
 func (s *Sink) Close(context.Context) error {
 	s.mu.Lock()
 	conn := s.conn
-	s.conn, s.streams = nil, nil
+	s.conn, s.streams, s.last = nil, nil, nil
 	s.mu.Unlock()
 	if conn != nil {
 		conn.close()

@@ -146,7 +146,9 @@ func (f *streamFinder) create(ctx context.Context, patterns []string) (*jetstrea
 		Storage:    f.settings.storage,
 		Replicas:   f.settings.replicas,
 		Duplicates: window,
-		Metadata:   map[string]string{markKey: markValue},
+		// Replicas have leaders that change; see orderedReceipt.
+		AllowAtomicPublish: f.settings.replicas > 1 && f.conn.atLeast(2, 12),
+		Metadata:           map[string]string{markKey: markValue},
 	})
 	if err == nil {
 		info := stream.CachedInfo()
@@ -219,7 +221,10 @@ func streamLabel(tokens []string) string {
 }
 
 // improve widens a stream of ours to take the patterns and to remember
-// message ids for as long as was configured.
+// message ids for as long as was configured. The broker knows no conditional
+// update: of two who widen at the same instant, one may undo the other. Lost
+// subjects end the loser's session at its first send, and it widens again; a
+// lost window comes back at the next session.
 func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, patterns []string) (*jetstream.StreamInfo, error) {
 	next, changed := info.Config, false
 	if !coversAll(next.Subjects, patterns) {
@@ -237,6 +242,9 @@ func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, 
 	}
 	if f.settings.duplicateWindow > next.Duplicates {
 		next.Duplicates, changed = f.settings.duplicateWindow, true
+	}
+	if next.Replicas > 1 && !next.AllowAtomicPublish && f.conn.atLeast(2, 12) {
+		next.AllowAtomicPublish, changed = true, true
 	}
 	if !changed {
 		return info, nil
@@ -337,6 +345,9 @@ func warnOfLoss(cfg *jetstream.StreamConfig, log *slog.Logger) {
 	}
 	if cfg.Discard == jetstream.DiscardOld && (cfg.MaxMsgs > 0 || cfg.MaxBytes > 0) {
 		log.Warn("stream discards old messages when full; unread ones may be lost", "stream", cfg.Name, "max_msgs", cfg.MaxMsgs, "max_bytes", cfg.MaxBytes)
+	}
+	if cfg.Replicas > 1 && !cfg.AllowAtomicPublish {
+		log.Warn("stream takes no atomic batches; order may suffer when it changes its leader (set allow_atomic, server 2.12 and newer)", "stream", cfg.Name)
 	}
 	if cfg.Duplicates > 0 && cfg.Duplicates < 2*time.Second {
 		log.Warn("stream forgets message ids quickly; a resend may be stored twice", "stream", cfg.Name, "duplicate_window", cfg.Duplicates)

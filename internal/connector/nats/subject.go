@@ -32,18 +32,7 @@ func fillOutbox(template, outbox string) string {
 	if outbox == "" {
 		return template
 	}
-	token := tokenOf(outbox)
-	return strings.NewReplacer("{outbox}", token, "{outbox_name}", token).Replace(template)
-}
-
-// tokenOf makes one subject token of a name.
-func tokenOf(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r <= ' ' || r == 0x7f || strings.ContainsRune(".*>", r) {
-			return '_'
-		}
-		return r
-	}, name)
+	return strings.NewReplacer("{outbox}", outbox, "{outbox_name}", outbox).Replace(template)
 }
 
 // splitTemplate splits at the dots outside of braces.

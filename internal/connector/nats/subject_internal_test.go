@@ -17,7 +17,7 @@ func TestPatternIsTheNarrowestSubjectThatTakesTheTemplate(t *testing.T) {
 		"events.{stream_table}":           "events.>",
 		"events.x{key}y.{unknown}.more.z": "events.*.>",
 	} {
-		if got := pattern(template, "my.outbox"); got != want {
+		if got := pattern(template, "my_outbox"); got != want {
 			t.Errorf("pattern(%q) = %q, want %q", template, got, want)
 		}
 	}

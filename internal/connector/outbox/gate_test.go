@@ -12,20 +12,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/catalog"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
-	"github.com/pg-tide/pg-tide/internal/throwaway"
 )
-
-// newNotifiedBus is on a server where publishers notify: one that does not
-// prepare transactions.
-func newNotifiedBus(t *testing.T) bus {
-	t.Helper()
-	server := pgtest.Own(t, throwaway.Options{Settings: map[string]string{"max_prepared_transactions": "0"}})
-	dsn := server.DSN("postgres")
-	if err := schematest.Install(t.Context(), dsn); err != nil {
-		t.Fatal(err)
-	}
-	return busOn(t, dsn)
-}
 
 // sleeping is a reader that waits for its next page.
 type sleeping struct {
@@ -89,7 +76,7 @@ func awaitGate(t *testing.T, b bus, holders int) {
 
 func TestASleepingReaderIsWokenByAPublisher(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t)
+	b := newOwnBus(t, 0, false)
 	for range 3 {
 		s := b.sleep(t)
 		awaitGate(t, b, 1)
@@ -100,16 +87,33 @@ func TestASleepingReaderIsWokenByAPublisher(t *testing.T) {
 	}
 }
 
-func TestASleepingReaderAsksNothing(t *testing.T) {
+func TestTwentySleepingReadersAskNextToNothing(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t)
-	s := b.sleep(t)
-	awaitGate(t, b, 1)
-	before := s.looks.Load()
+	b := newOwnBus(t, 0, false)
+	const readers = 20
+	sleepers := []*sleeping{b.sleep(t)}
+	for i := 1; i < readers; i++ {
+		other := b
+		other.spec = schematest.Forward(t, b.pool, fmt.Sprintf("outbox%d", i), relayID)
+		sleepers = append(sleepers, other.sleep(t))
+	}
+	awaitGate(t, b, readers)
+	looks := func() (n int64) {
+		for _, s := range sleepers {
+			n += s.looks.Load()
+		}
+		return n
+	}
+	before := looks()
 	window(t, 2*time.Second)
 	// The last look after the lock was taken may fall into the window.
-	if n := s.looks.Load() - before; n > 1 {
+	if n := looks() - before; n > readers {
 		t.Errorf("%d looks in two seconds of sleep", n)
+	}
+	before = looks()
+	window(t, 2*time.Second)
+	if n := looks() - before; n > 0 {
+		t.Errorf("%d looks in two more seconds of sleep", n)
 	}
 }
 
@@ -124,7 +128,7 @@ func window(t *testing.T, d time.Duration) {
 
 func TestAReaderIsWokenAfterItsListenerWasCutOff(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t)
+	b := newOwnBus(t, 0, false)
 	s := b.sleep(t)
 	awaitGate(t, b, 1)
 	schematest.Exec(t, b.pool, `select pg_terminate_backend(l.pid) from pg_locks l where l.locktype = 'advisory' and l.mode = 'ExclusiveLock'`)
@@ -134,7 +138,7 @@ func TestAReaderIsWokenAfterItsListenerWasCutOff(t *testing.T) {
 
 func TestReadersOfTwoRelaysOnOneOutboxAreBothWoken(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t)
+	b := newOwnBus(t, 0, false)
 	other := b
 	other.spec.ID = 0
 	schematest.Query(t, b.pool, `insert into tide.pipeline (name, direction, outbox_id, config) values ('second', 'forward', $1, '{}') returning id`,
@@ -155,9 +159,26 @@ func TestReadersOfTwoRelaysOnOneOutboxAreBothWoken(t *testing.T) {
 	second.await(t, id)
 }
 
+func TestAReaderThatReliesOnAnotherRelaysLockNoticesThatRelaysDeath(t *testing.T) {
+	t.Parallel()
+	b := newOwnBus(t, 0, false)
+	other := pgtest.Conn(t, b.dsn)
+	if _, err := other.Exec(t.Context(), "select pg_advisory_lock(1953063013, hashtext('orders'))"); err != nil {
+		t.Fatal(err)
+	}
+	s := b.sleep(t)
+	window(t, 2*time.Second)
+	if n := s.looks.Load(); n > 20 {
+		t.Errorf("%d looks while another relay sleeps", n)
+	}
+	other.Close(t.Context()) // as the server does for a relay that was killed
+	id := schematest.Publish(t, b.pool, "orders", "k", "{}")
+	s.await(t, id)
+}
+
 func TestALongOpenPublisherMakesNobodySpinAndDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t)
+	b := newOwnBus(t, 0, false)
 	open, err := b.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +198,7 @@ func TestALongOpenPublisherMakesNobodySpinAndDelaysNobodyElse(t *testing.T) {
 
 func TestUnderLoadHardlyAnythingIsNotified(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t)
+	b := newOwnBus(t, 0, false)
 	listener := pgtest.Conn(t, b.dsn)
 	if _, err := listener.Exec(t.Context(), "listen tide_outbox"); err != nil {
 		t.Fatal(err)
@@ -226,7 +247,7 @@ func TestUnderLoadHardlyAnythingIsNotified(t *testing.T) {
 		}
 		notified++
 	}
-	t.Log(fmt.Sprintf("%d notifications for %d events", notified, count))
+	t.Logf("%d notifications for %d events", notified, count)
 	if notified*100 > count {
 		t.Errorf("%d notifications for %d events", notified, count)
 	}
@@ -234,7 +255,7 @@ func TestUnderLoadHardlyAnythingIsNotified(t *testing.T) {
 
 func TestWherePublishersDoNotNotifyTheReaderPolls(t *testing.T) {
 	t.Parallel()
-	b := newBus(t, 0) // prepares transactions
+	b := newOwnBus(t, 0, true)
 	s := b.sleep(t)
 	window(t, 3*time.Second)
 	before := s.looks.Load()

@@ -108,7 +108,7 @@ func lateBeyondXmax(t *testing.T, b bus, r *Reader) (late, next string) {
 
 func TestFindsAnEventWhoseTransactionIsBeyondTheSnapshot(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t) // a server of its own: xids are the server's
+	b := newOwnBus(t, 0, false)
 	r := b.open(t)
 	late, next := lateBeyondXmax(t, b, r)
 	expect(t, r, 10, late, next)
@@ -117,7 +117,7 @@ func TestFindsAnEventWhoseTransactionIsBeyondTheSnapshot(t *testing.T) {
 // Looking only at the transactions in the snapshot's list must be found out.
 func TestLookingOnlyAtTheListIsFoundToLoseAnEvent(t *testing.T) {
 	t.Parallel()
-	b := newNotifiedBus(t)
+	b := newOwnBus(t, 0, false)
 	r := b.open(t)
 	r.readPage = func(ctx context.Context, request catalog.PageRequest) (catalog.Page, error) {
 		request.Bound = request.XMax

@@ -43,7 +43,7 @@ func prepareLedger(t *testing.T, b bus) {
 }
 
 // write runs writers until the time is up and returns when all have ended.
-func write(t *testing.T, b bus, writers int, d time.Duration, prepared bool) {
+func write(t *testing.T, b bus, writers int, d time.Duration) {
 	t.Helper()
 	until := time.Now().Add(d)
 	var wait sync.WaitGroup
@@ -56,7 +56,7 @@ func write(t *testing.T, b bus, writers int, d time.Duration, prepared bool) {
 			}
 			defer conn.Close(context.WithoutCancel(t.Context()))
 			w := newWriter(conn, i, 0)
-			w.prepared = prepared
+			w.prepares = b.prepares
 			for time.Now().Before(until) && !t.Failed() {
 				if err := w.transaction(t.Context()); err != nil {
 					t.Error(err)
@@ -71,7 +71,7 @@ type writer struct {
 	conn     *pgx.Conn
 	random   *rand.Rand
 	name     string
-	prepared bool
+	prepares bool
 	count    int
 }
 
@@ -109,7 +109,7 @@ func (w *writer) transaction(ctx context.Context) error {
 	case 9:
 		steps = append(steps, keyed(key, 1+w.random.IntN(100), 0), sleep(pause))
 	}
-	if w.prepared && w.random.IntN(5) == 0 {
+	if w.prepares && w.random.IntN(5) == 0 {
 		name := fmt.Sprintf("%s-%d", w.name, w.count)
 		steps = append(steps, fmt.Sprintf("prepare transaction '%s'", name), sleep(pause), fmt.Sprintf("%s prepared '%s'", end, name))
 	} else {
@@ -152,7 +152,11 @@ func readUntil(t *testing.T, r *Reader, random *rand.Rand, last func() string) *
 		}
 		session := map[string]bool{}
 		for pages := 1 + random.IntN(40); pages > 0; pages-- {
-			page, err := readFor(t, r, 1+random.IntN(100))
+			limit := 1 + random.IntN(100)
+			if random.IntN(4) == 0 {
+				limit = 1 + random.IntN(8) // soon exceeded by late events
+			}
+			page, err := readFor(t, r, limit)
 			if errors.Is(err, context.DeadlineExceeded) {
 				return got // nothing comes any more
 			}

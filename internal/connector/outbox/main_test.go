@@ -10,6 +10,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
+	"github.com/pg-tide/pg-tide/internal/throwaway"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -22,11 +23,32 @@ type bus struct {
 	pool    *pgxpool.Pool
 	catalog *catalog.Catalog
 	spec    pipeline.Spec
+	// prepares says that transactions can be prepared on its server: then
+	// publishers do not notify.
+	prepares bool
 }
 
 func newBus(t *testing.T, major int) bus {
 	t.Helper()
 	return busOn(t, schematest.Database(t, major))
+}
+
+// newOwnBus is on a server of its own, for tests that are about xids or about
+// preparing transactions, both of which belong to the server.
+func newOwnBus(t *testing.T, major int, prepares bool) bus {
+	t.Helper()
+	prepared := "0"
+	if prepares {
+		prepared = "20"
+	}
+	server := pgtest.Own(t, throwaway.Options{Major: major, Settings: map[string]string{"max_prepared_transactions": prepared}})
+	dsn := server.DSN("postgres")
+	if err := schematest.Install(t.Context(), dsn); err != nil {
+		t.Fatal(err)
+	}
+	b := busOn(t, dsn)
+	b.prepares = prepares
+	return b
 }
 
 func busOn(t *testing.T, dsn string) bus {

@@ -22,7 +22,7 @@ func trial(t *testing.T, b bus, r *Reader) (verdict, *readings) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		write(t, b, 12, trafficTime, true)
+		write(t, b, 12, trafficTime)
 		var id string
 		err := b.pool.QueryRow(context.WithoutCancel(t.Context()),
 			`with p as (select tide.outbox_publish('orders', 'orders', '{}') as id)
@@ -46,10 +46,15 @@ func trial(t *testing.T, b bus, r *Reader) (verdict, *readings) {
 
 func TestNothingIsLostDoubledInventedOrOutOfOrder(t *testing.T) {
 	t.Parallel()
-	for _, major := range []int{pgtest.Oldest, pgtest.Newest} {
-		t.Run(fmt.Sprintf("PostgreSQL %d", major), func(t *testing.T) {
+	for _, server := range []struct {
+		major    int
+		prepares bool
+	}{
+		{pgtest.Oldest, true}, {pgtest.Newest, true}, {pgtest.Newest, false},
+	} {
+		t.Run(fmt.Sprintf("PostgreSQL %d, prepares %t", server.major, server.prepares), func(t *testing.T) {
 			t.Parallel()
-			b := newBus(t, major)
+			b := newOwnBus(t, server.major, server.prepares)
 			v, got := trial(t, b, New(b.catalog, b.spec))
 			if v.lost+v.doubled+v.invented+v.disordered != 0 {
 				t.Errorf("%+v", v)

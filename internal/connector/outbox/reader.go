@@ -73,7 +73,7 @@ func newReader(store Store, napper Napper, spec pipeline.Spec) *Reader {
 	return &Reader{
 		store:    store,
 		napper:   napper,
-		owner:    catalog.Owner{PipelineID: spec.ID, Fence: spec.Fence},
+		owner:    catalog.OwnerOf(spec),
 		outboxID: spec.EndpointID,
 		readPage: store.ReadPage,
 	}
