@@ -167,27 +167,19 @@ func TestNothingIsAcknowledgedBeforeItIsDurable(t *testing.T) {
 			all := events(n, "a", "b")
 			w := newWayBack(all)
 			w.limits.BatchSize = batch
-			rolls := 0
-			roll := func() bool {
-				rolls++
-				if budget > 0 && dice[rolls%len(dice)] == 0 {
-					budget--
-					return true
-				}
-				return false
-			}
+			luck := &chance{budget: budget, dice: dice}
 			var bad []string
 			for _, i := range poison {
 				bad = append(bad, fmt.Sprintf("e%d", i))
 			}
 			w.inbox.fails = func(ids []string) error {
-				if roll() {
+				if luck.fails() {
 					return errAway
 				}
 				return never(bad...)(ids)
 			}
 			w.source.ackFail = func() error {
-				if roll() {
+				if luck.fails() {
 					return errAway
 				}
 				return nil
