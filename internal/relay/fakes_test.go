@@ -241,6 +241,25 @@ func (s *fakeSink) all() []string {
 	return slices.Clone(s.stored)
 }
 
+// chance fails now and then, as the dice say, until its budget is used up.
+type chance struct {
+	mu     sync.Mutex
+	budget int
+	dice   []int
+	rolls  int
+}
+
+func (c *chance) fails() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rolls++
+	if c.budget == 0 || c.dice[c.rolls%len(c.dice)] != 0 {
+		return false
+	}
+	c.budget--
+	return true
+}
+
 // firsts returns the events in the order of their first arrival.
 func firsts(ids []string) []string {
 	seen := map[string]bool{}

@@ -301,24 +301,16 @@ func checkRandomFailures(t *testing.T, rt *rapid.T) {
 	bad := func(id string) bool {
 		return slices.ContainsFunc(poison, func(i int) bool { return id == fmt.Sprintf("e%d", i) })
 	}
-	rolls := 0
-	roll := func() bool { // guarded by the sink's or the outbox's lock, whose order does not matter
-		rolls++
-		if budget > 0 && dice[rolls%len(dice)] == 0 {
-			budget--
-			return true
-		}
-		return false
-	}
+	luck := &chance{budget: budget, dice: dice}
 	f.changes = []Change{changeFunc(func(m *message.Message) (bool, error) { return !isFiltered(m.EventID), nil })}
 	f.sink.sendFails = func([]string) error {
-		if roll() {
+		if luck.fails() {
 			return errAway
 		}
 		return nil
 	}
 	f.sink.outcome = func(ids []string) ([]string, error) {
-		if roll() {
+		if luck.fails() {
 			some, _ := refuse(bad)(ids[:len(ids)/2])
 			return some, errAway
 		}
@@ -337,7 +329,7 @@ func checkRandomFailures(t *testing.T, rt *rapid.T) {
 		if last <= f.outbox.saved {
 			failure = fmt.Sprintf("position went back from %d to %d", f.outbox.saved, last)
 		}
-		if roll() {
+		if luck.fails() {
 			return errAway
 		}
 		return nil

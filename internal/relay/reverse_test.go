@@ -1,0 +1,206 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+)
+
+// wayBack is a reverse pipeline of fakes.
+type wayBack struct {
+	source   *fakeSource
+	inbox    *fakeInbox
+	letters  *fakeLetters
+	registry *fakeRegistry
+	limits   pipeline.Limits
+	changes  []Change
+	options  Options
+}
+
+func newWayBack(all []message.Message) *wayBack {
+	return &wayBack{
+		source: newSource(all), inbox: newInbox(), letters: newLetters(),
+		registry: newRegistry(pipeline.Spec{ID: 1, Name: "r", Direction: pipeline.Reverse, Version: 1, Fence: 1}),
+		limits:   pipeline.Limits{BatchSize: 10, OnError: pipeline.DeadLetter},
+	}
+}
+
+func (w *wayBack) start(t testing.TB) (*Supervisor, func()) {
+	return start(t, w.registry, func(spec pipeline.Spec) (Plan, error) {
+		return Plan{Spec: spec, Limits: w.limits, Codec: fakeCodec{}, Changes: w.changes, DeadLetters: w.letters,
+			Source: w.source, Inbox: w.inbox}, nil
+	}, w.options)
+}
+
+// never makes an inbox unable to take some events.
+func never(some ...string) func(ids []string) error {
+	return func(ids []string) error {
+		failed := map[int]error{}
+		for i, id := range ids {
+			if slices.Contains(some, id) {
+				failed[i] = delivery.Reject(errors.New(`\u0000 cannot be stored`))
+			}
+		}
+		if len(failed) == 0 {
+			return nil
+		}
+		return &delivery.Partial{Failed: failed}
+	}
+}
+
+func TestInsertsInOrderAndAcknowledges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(95)
+		w := newWayBack(all)
+		_, stop := w.start(t)
+		defer stop()
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 95 })
+		equal(t, "inserted", w.inbox.all(), ids(all))
+		await(t, "the report", func() bool { return w.registry.report(1).Delivered == 95 })
+	})
+}
+
+func TestPoisonOnTheWayBackIsKeptWholeAndTheRestArrives(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(30)
+		all[4].Payload = []byte("bad bytes")
+		w := newWayBack(all)
+		w.inbox.fails = never("e8", "e22")
+		_, stop := w.start(t)
+		defer stop()
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 30 })
+		equal(t, "inserted", w.inbox.all(), without(ids(all), "e5", "e8", "e22"))
+		equal(t, "dead", w.letters.ids(), []string{"e5", "e8", "e22"})
+		l := w.letters.letters[0]
+		if string(l.Body) != "bad bytes" || l.Coordinates != "fake:5" || len(l.TransportHeaders) != 1 || l.Error != "not JSON" {
+			t.Fatalf("letter %+v", l)
+		}
+	})
+}
+
+func TestFilteredOnTheWayBackIsAcknowledgedAndNotInserted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWayBack(events(40))
+		w.changes = []Change{changeFunc(func(m *message.Message) (bool, error) { return m.EventID == "e7", nil })}
+		_, stop := w.start(t)
+		defer stop()
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 40 })
+		equal(t, "inserted", w.inbox.all(), []string{"e7"})
+		await(t, "the report", func() bool { return w.registry.report(1).Filtered == 39 })
+	})
+}
+
+func TestBlockOnTheWayBackInsertsWhatStandsBeforeAndAcknowledgesNothingBehind(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"codec", "inbox"} {
+		synctest.Test(t, func(t *testing.T) {
+			all := events(30)
+			w := newWayBack(all)
+			w.limits.OnError = pipeline.Block
+			if where == "codec" {
+				w.source.all[14].Body = []byte("bad")
+			} else {
+				w.inbox.fails = never("e15")
+			}
+			_, stop := w.start(t)
+			defer stop()
+			await(t, "blocked", func() bool { return w.registry.report(1).State == pipeline.StateBlocked })
+			<-time.After(time.Minute)
+			synctest.Wait()
+			equal(t, "inserted", w.inbox.all(), ids(all[:14]))
+			if w.source.acknowledged() != 10 || len(w.letters.ids()) != 0 {
+				t.Fatalf("acknowledged %d, dead %v", w.source.acknowledged(), w.letters.ids())
+			}
+			if r := w.registry.report(1).Reason; !strings.Contains(r, "e15") {
+				t.Fatalf("reason %q", r)
+			}
+		})
+	}
+}
+
+func TestParkKeyOnTheWayBackHoldsTheKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(20, "a", "b")
+		w := newWayBack(all)
+		w.limits.OnError = pipeline.ParkKey
+		w.inbox.fails = never("e5")
+		_, stop := w.start(t)
+		defer stop()
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 20 })
+		dead := []string{"e5", "e7", "e9", "e11", "e13", "e15", "e17", "e19"}
+		equal(t, "dead", w.letters.ids(), dead)
+		equal(t, "inserted", w.inbox.all(), without(ids(all), dead...))
+		w.inbox.mu.Lock()
+		w.inbox.fails = nil
+		w.inbox.mu.Unlock()
+		w.letters.retryAll()
+		signal(w.registry.changed)
+		await(t, "no letters", func() bool { return len(w.letters.ids()) == 0 })
+		equal(t, "inserted at last", w.inbox.all()[12:], dead)
+	})
+}
+
+func TestNothingIsAcknowledgedBeforeItIsDurable(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(1, 120).Draw(rt, "events")
+		budget := rapid.IntRange(0, 20).Draw(rt, "failures")
+		dice := rapid.SliceOfN(rapid.IntRange(0, 3), 32, 32).Draw(rt, "dice")
+		poison := rapid.SliceOfN(rapid.IntRange(1, n), 0, 4).Draw(rt, "poison")
+		batch := rapid.IntRange(1, 17).Draw(rt, "batch")
+		failure := ""
+		synctest.Test(t, func(t *testing.T) {
+			all := events(n, "a", "b")
+			w := newWayBack(all)
+			w.limits.BatchSize = batch
+			luck := &chance{budget: budget, dice: dice}
+			var bad []string
+			for _, i := range poison {
+				bad = append(bad, fmt.Sprintf("e%d", i))
+			}
+			w.inbox.fails = func(ids []string) error {
+				if luck.fails() {
+					return errAway
+				}
+				return never(bad...)(ids)
+			}
+			w.source.ackFail = func() error {
+				if luck.fails() {
+					return errAway
+				}
+				return nil
+			}
+			w.source.checks = func(upTo int) {
+				stored := append(w.inbox.all(), w.letters.ids()...)
+				for _, m := range all[:upTo] {
+					if !slices.Contains(stored, m.EventID) {
+						failure = fmt.Sprintf("acknowledged up to %d before %s was durable", upTo, m.EventID)
+					}
+				}
+			}
+			_, stop := w.start(t)
+			defer stop()
+			await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == n })
+			if !slices.Equal(w.inbox.all(), without(ids(all), bad...)) {
+				failure = fmt.Sprintf("inserted %v", w.inbox.all())
+			}
+		})
+		if failure != "" {
+			rt.Fatal(failure)
+		}
+	})
+}
