@@ -17,7 +17,7 @@ import (
 
 // patience bounds every wait for something that must happen. It is long
 // because machines are slow at times; no test waits for it when all is well.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // binary is the built command, made once for all tests.
 var binary = sync.OnceValues(func() (string, error) {
@@ -57,8 +57,13 @@ type relay struct {
 // startRelay starts `pg-tide --postgres-url dsn`, as the tutorial types it.
 func startRelay(t *testing.T, dsn string, arguments ...string) *relay {
 	t.Helper()
+	return startRelayOf(t, built(t), dsn, arguments...)
+}
+
+func startRelayOf(t *testing.T, binary, dsn string, arguments ...string) *relay {
+	t.Helper()
 	r := &relay{log: newLogBuffer(), exited: make(chan struct{})}
-	r.command = exec.Command(built(t), append([]string{"--postgres-url", dsn}, arguments...)...)
+	r.command = exec.Command(binary, append([]string{"--postgres-url", dsn}, arguments...)...)
 	r.command.Env = append(os.Environ(), "PG_TIDE_LOG_FORMAT=json")
 	r.command.Stdout, r.command.Stderr = r.log, r.log
 	if err := r.command.Start(); err != nil {

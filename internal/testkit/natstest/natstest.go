@@ -83,7 +83,7 @@ func (o *Options) text(port int, dir string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "host: 127.0.0.1\nport: %d\nserver_name: %q\n", port, "n"+strconv.Itoa(port))
 	if !o.NoJetStream {
-		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file: 1G, max_mem: 256M }\n", filepath.Join(dir, "jetstream"))
+		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file: 16G, max_mem: 256M }\n", filepath.Join(dir, "jetstream"))
 	}
 	if o.MaxPayload > 0 {
 		fmt.Fprintf(&b, "max_payload: %d\n", o.MaxPayload)

@@ -1,0 +1,168 @@
+package builtin
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/relay"
+	"github.com/pg-tide/pg-tide/internal/wire"
+)
+
+func newBuilder() *Builder {
+	return &Builder{
+		Near: Near{
+			Reader:      func(pipeline.Spec) relay.Reader { return nil },
+			Inbox:       func(pipeline.Spec) relay.Inbox { return nil },
+			DeadLetters: func(pipeline.Spec) relay.DeadLetters { return nil },
+		},
+		Technologies: Technologies(),
+		Resolver: config.Resolver{
+			LookupEnv: func(name string) (string, bool) { return "nats://from-env:4222", name == "NATS_URL" },
+			ReadFile: func(path string) ([]byte, error) {
+				return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+			},
+		},
+		Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+func build(t *testing.T, direction pipeline.Direction, text string) (relay.Plan, error) {
+	t.Helper()
+	return newBuilder().Build(context.Background(), pipeline.Spec{Name: "p", Direction: direction, Endpoint: "order_events", Config: []byte(text)})
+}
+
+func TestTheTutorialsConfigurationsAreBuilt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		direction pipeline.Direction
+		text      string
+		changes   int
+	}{
+		{pipeline.Forward, `{"sink_type": "nats", "url": "nats://nats:4222", "subject_template": "events.orders.{op}"}`, 1},
+		{pipeline.Reverse, `{"source_type": "nats", "url": "nats://nats:4222", "subject": "events.orders.>",
+			"consumer_group": "payment-service", "durable_name": "payment-service"}`, 0},
+		{pipeline.Reverse, `{"source_type": "nats", "url": "nats://nats:4222", "subject": "events.orders.>",
+			"consumer_group": "shipping-service", "durable_name": "shipping-service",
+			"transform": {"filter": "payload.event_type == 'order.created'"}}`, 1},
+	} {
+		plan, err := build(t, c.direction, c.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (plan.Sink != nil) != (c.direction == pipeline.Forward) || (plan.Source != nil) != (c.direction == pipeline.Reverse) {
+			t.Errorf("%s: sink %v, source %v", c.direction, plan.Sink, plan.Source)
+		}
+		if len(plan.Changes) != c.changes {
+			t.Errorf("%s: %d changes, want %d", c.text, len(plan.Changes), c.changes)
+		}
+	}
+}
+
+// TestEveryCommonKeyHasAnEffect fails when a documented key is ignored.
+func TestEveryCommonKeyHasAnEffect(t *testing.T) {
+	t.Parallel()
+	const base = `"sink_type": "nats", "url": "nats://a"`
+	event := message.Message{EventID: "e", Outbox: "o", Stream: "s", Op: "insert", Payload: []byte(`{"a": 1}`)}
+	route := func(t *testing.T, plan relay.Plan) (string, bool) {
+		m := event
+		for _, change := range plan.Changes {
+			keep, err := change.Apply(&m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !keep {
+				return "", false
+			}
+		}
+		return m.Destination + " " + string(m.Payload), true
+	}
+	for name, c := range map[string]struct {
+		keys  string
+		check func(t *testing.T, plan relay.Plan) bool
+	}{
+		"defaults": {``, func(t *testing.T, p relay.Plan) bool {
+			to, _ := route(t, p)
+			_, native := p.Codec.(wire.Binary)
+			return to == `o.insert {"a": 1}` && native && p.Limits.BatchSize == defaultBatchSize && p.Limits.OnError == pipeline.DeadLetter && p.Limits.MaxAttempts == defaultMaxAttempts
+		}},
+		"batch_size":   {`, "batch_size": 7`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.BatchSize == 7 }},
+		"max_attempts": {`, "max_attempts": 3`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxAttempts == 3 }},
+		"on_error":     {`, "on_error": "block"`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.OnError == pipeline.Block }},
+		"wire_format":  {`, "wire_format": "cloudevents"`, func(_ *testing.T, p relay.Plan) bool { _, ok := p.Codec.(wire.Structured); return ok }},
+		"rate_limit": {`, "rate_limit": {"max_messages_per_second": 2.5, "burst_size": 4}`, func(_ *testing.T, p relay.Plan) bool {
+			return p.Limits.RateLimit == pipeline.RateLimit{PerSecond: 2.5, Burst: 4}
+		}},
+		"circuit_breaker": {`, "circuit_breaker": {"failure_threshold": 3, "open_seconds": 0.5}`, func(_ *testing.T, p relay.Plan) bool {
+			return p.Limits.CircuitBreaker.FailureThreshold == 3 && p.Limits.CircuitBreaker.Open.Seconds() == 0.5
+		}},
+		"transform.filter":   {`, "transform": {"filter": "payload.a == ` + "`2`" + `"}`, func(t *testing.T, p relay.Plan) bool { _, keep := route(t, p); return !keep }},
+		"transform.payload":  {`, "transform": {"payload": "payload.a"}`, func(t *testing.T, p relay.Plan) bool { to, _ := route(t, p); return to == "o.insert 1" }},
+		"transform.language": {`, "transform": {"language": "cel", "filter": "payload.a > 1"}`, func(t *testing.T, p relay.Plan) bool { _, keep := route(t, p); return !keep }},
+		"subject_template":   {`, "subject_template": "x.{stream}"`, func(t *testing.T, p relay.Plan) bool { to, _ := route(t, p); return to == `x.s {"a": 1}` }},
+		"subject":            {`, "subject": "x.{stream}"`, func(t *testing.T, p relay.Plan) bool { to, _ := route(t, p); return to == `x.s {"a": 1}` }},
+		"routing": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "subject": "one"}], "default": "other"}`, func(t *testing.T, p relay.Plan) bool {
+			to, _ := route(t, p)
+			return to == `one {"a": 1}`
+		}},
+		"routing.default": {`, "routing": {"default": "other"}`, func(t *testing.T, p relay.Plan) bool { to, _ := route(t, p); return to == `other {"a": 1}` }},
+		"a reference":     {`, "subject": "x"`, func(_ *testing.T, p relay.Plan) bool { return p.Sink != nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text := "{" + base + c.keys + "}"
+			if name == "a reference" {
+				text = strings.Replace(text, "nats://a", "${env:NATS_URL}", 1)
+			}
+			plan, err := build(t, pipeline.Forward, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.check(t, plan) {
+				t.Errorf("%s has no effect: %+v", text, plan.Limits)
+			}
+		})
+	}
+}
+
+func TestWrongConfigurationsAreOneSentence(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name      string
+		direction pipeline.Direction
+		text      string
+		want      []string
+	}{
+		{"unknown sink", pipeline.Forward, `{"sink_type": "natz"}`, []string{`pipeline "p"`, `"natz"`, "must be one of nats", `did you mean "nats"?`}},
+		{"no sink", pipeline.Forward, `{"url": "x"}`, []string{`"sink_type" must name a technology: nats`}},
+		{"wrong direction", pipeline.Reverse, `{"sink_type": "nats"}`, []string{`"source_type" is missing`, "tide.relay_set_outbox"}},
+		{"not an object", pipeline.Forward, `[]`, []string{"not a JSON object"}},
+		{"no url", pipeline.Forward, `{"sink_type": "nats"}`, []string{`"url" is missing`}},
+		{"unknown key", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject_tamplate": "x"}`, []string{`"subject_tamplate" is not known`, `"subject_template"`}},
+		{"lanes", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "lanes": 4}`, []string{`"lanes" is 4`}},
+		{"secret", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "token": "${env:NO_SUCH}"}`, []string{"NO_SUCH"}},
+		{"file", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "token": "${file:/no/such}"}`, []string{"/no/such"}},
+		{"template", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "x.{nope}"}`, []string{"{nope}"}},
+		{"expression", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "a.["}}`, []string{"transform.filter", "a.["}},
+		{"routing in an inbox", pipeline.Reverse, `{"source_type": "nats", "url": "nats://a", "subject": "x", "routing": {}}`, []string{`"routing" is not known`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := build(t, c.direction, c.text)
+			if verdict, _ := delivery.VerdictOf(err); err == nil || verdict != delivery.VerdictMisconfigured {
+				t.Fatalf("got %v, want the verdict misconfigured", err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q lacks %q", err, want)
+				}
+			}
+		})
+	}
+}
