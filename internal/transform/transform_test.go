@@ -1,0 +1,165 @@
+package transform
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+func order(payload string) *message.Message {
+	return &message.Message{
+		EventID: "e1", Outbox: "order_events", OutboxID: 42, Stream: "orders", Key: "K-1", Op: "insert", EventType: "order.created",
+		Payload: []byte(payload), Headers: []byte(`{"tenant": "acme", "x-y": "z"}`),
+	}
+}
+
+const created = `{"event_type": "order.created", "total": 149.99, "qty": 2, "customer": {"id": "CUST-42"}, "tags": ["a", "b"]}`
+
+func TestFilters(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		language, filter string
+		keep             bool
+	}{
+		{"", "payload.event_type == 'order.created'", true}, // as the tutorial types it
+		{"jmespath", "payload.event_type == 'order.cancelled'", false},
+		{"jmespath", "payload.total > `100` && payload.qty == `2`", true},
+		{"jmespath", "payload.no.such.field == 'x'", false},
+		{"jmespath", "payload.missing", false}, // null drops
+		{"jmespath", "contains(payload.tags, 'b')", true},
+		{"jmespath", "headers.tenant == 'acme' && stream == 'orders' && key == 'K-1' && op == 'insert' && event_type == 'order.created'", true},
+		{"jmespath", `headers."x-y" == 'z'`, true},
+		{"cel", "payload.total > 100 && payload.qty == 2", true},
+		{"cel", "headers.tenant == 'acme' && stream == 'orders' && key == 'K-1' && op == 'insert' && event_type == 'order.created'", true},
+		{"cel", "has(payload.missing) && payload.missing == 1", false},
+		{"cel", "payload.customer.id.startsWith('CUST-')", true},
+	} {
+		t.Run(c.filter, func(t *testing.T) {
+			t.Parallel()
+			e, err := Compile(Options{Language: c.language, Filter: c.filter})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := order(created)
+			keep, err := e.Apply(m)
+			if err != nil || keep != c.keep {
+				t.Errorf("keep is %t, %v; want %t", keep, err, c.keep)
+			}
+			if string(m.Payload) != created {
+				t.Errorf("a filter changed the payload to %s", m.Payload)
+			}
+		})
+	}
+}
+
+func TestPayloadExpressions(t *testing.T) {
+	t.Parallel()
+	const exact = `{"big": 9007199254740993, "long": 0.1234567890123456789, "price": 149.99, "html": "<a&b>"}`
+	for _, c := range []struct{ language, expression, payload, want string }{
+		{"jmespath", "{id: payload.customer.id, total: payload.total}", created, `{"id":"CUST-42","total":149.99}`},
+		{"jmespath", "payload.customer", created, `{"id":"CUST-42"}`},
+		{"jmespath", "payload.nope", created, `null`},
+		// to the last digit, although neither fits a float
+		{"jmespath", "{b: payload.big, l: payload.long, p: payload.price, h: payload.html}", exact,
+			`{"b":9007199254740993,"h":"<a&b>","l":0.1234567890123456789,"p":149.99}`},
+		{"cel", "{'id': payload.customer.id, 'many': payload.qty > 1}", created, `{"id":"CUST-42","many":true}`},
+		{"cel", "[payload.total, stream, null]", created, `[149.99,"orders",null]`},
+		{"cel", "payload.qty + 1.0", created, `3`},
+		{"cel", "payload.big", exact, `9007199254740993`},
+	} {
+		t.Run(c.language+" "+c.expression, func(t *testing.T) {
+			t.Parallel()
+			e, err := Compile(Options{Language: c.language, Payload: c.expression})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := order(c.payload)
+			if keep, err := e.Apply(m); err != nil || !keep || string(m.Payload) != c.want {
+				t.Errorf("got %t, %v, %s; want %s", keep, err, m.Payload, c.want)
+			}
+		})
+	}
+}
+
+func TestAnExpressionThatFailsOnOneEventIsThatEventsFailure(t *testing.T) {
+	t.Parallel()
+	for _, o := range []Options{
+		{Filter: "abs(payload.event_type) > `1`"},
+		{Filter: "payload.event_type"}, // neither true nor false
+		{Language: "cel", Filter: "payload.missing == 1"},
+		{Language: "cel", Filter: "payload.total / 0.0 == 1.0 || payload.missing"},
+		{Payload: "abs(payload.event_type)"},
+		{Language: "cel", Payload: "payload.missing"},
+	} {
+		e, err := Compile(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = e.Apply(order(created))
+		verdict, _ := delivery.VerdictOf(err)
+		if err == nil || verdict != delivery.VerdictReject || !strings.Contains(err.Error(), "event e1") {
+			t.Errorf("%+v: got %v, want a rejection that names the event", o, err)
+		}
+		if keep, err := e.Apply(order(`{"event_type": 1, "missing": 1, "total": 1}`)); o.Language == "" && o.Payload == "" && strings.HasPrefix(o.Filter, "abs") && err != nil {
+			t.Errorf("%+v: the next event fails too: %t, %v", o, keep, err)
+		}
+	}
+}
+
+func TestWrongExpressionsAreRefusedWithPositionAndHint(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ language, filter, want string }{
+		{"jmespath", "payload.[", "at character"},
+		{"jmespath", "payload.a = 'x'", "not JMESPath"},
+		{"jmespath", "   ", "empty"},
+		{"cel", "payload.(", "1:9"},
+		{"cel", "paylaod.total > 1", "undeclared reference to 'paylaod'"},
+		{"python", "x", "must be jmespath or cel"},
+	} {
+		_, err := Compile(Options{Language: c.language, Filter: c.filter})
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "transform.filter") {
+			t.Errorf("%s %q: got %v, want %q in it", c.language, c.filter, err, c.want)
+		}
+	}
+}
+
+func TestNothingToDoIsNoChange(t *testing.T) {
+	t.Parallel()
+	if e, err := Compile(Options{Language: "cel"}); e != nil || err != nil {
+		t.Errorf("got %v, %v", e, err)
+	}
+}
+
+func TestRouterTakesTheFirstRuleThatMatches(t *testing.T) {
+	t.Parallel()
+	rules := []Rule{
+		{When: "payload.total > `1000`", To: "big.{op}"},
+		{When: "payload.total > `100`", To: "middle.{payload.customer.id}"},
+		{When: "payload.total < `0`", To: ""},
+	}
+	r, err := CompileRouter("jmespath", rules, "other.{stream}", NATSToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for payload, want := range map[string]string{
+		`{"total": 5000}`: "big.insert",
+		`{"total": 500, "customer": {"id": "C.1"}}`: "middle.C_1",
+		`{"total": 5}`:  "other.orders",
+		`{"total": -5}`: "",
+		`{}`:            "other.orders",
+	} {
+		m := order(payload)
+		keep, err := r.Apply(m)
+		if err != nil || keep != (want != "") || m.Destination != want {
+			t.Errorf("%s went to %q, %t, %v; want %q", payload, m.Destination, keep, err, want)
+		}
+	}
+	if _, err := CompileRouter("jmespath", []Rule{{When: "a.[", To: "x"}}, "x", NATSToken); err == nil || !strings.Contains(err.Error(), "routing.rules[0].when") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := CompileRouter("jmespath", []Rule{{When: "a", To: "{x}"}}, "x", NATSToken); err == nil || !strings.Contains(err.Error(), "routing.rules[0].subject") {
+		t.Errorf("got %v", err)
+	}
+}
