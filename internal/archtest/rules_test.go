@@ -83,7 +83,6 @@ var largePackages = map[string]string{
 	"internal/demo":           "set-up, traffic, workers, ledger, picture and verdict of one show",
 	"internal/catalog":        "a file for each noun of the schema, a method for each statement",
 	"internal/connector/nats": "one technology, one folder: connection, authentication, streams, both ends",
-	"internal/relay":          "one engine: both directions share the session, the dead letters and the retry policy",
 	"internal/throwaway":      "finding, fetching and running PostgreSQL, with a file for each system",
 }
 

@@ -20,36 +20,37 @@ const lettersAtOnce = 100
 func (s *session) retryLetters(ctx context.Context, try func(ctx context.Context, l *message.DeadLetter) error) error {
 	for {
 		more, err := s.retryDue(ctx, try)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if isSuperseded(err) {
+		stopped := ctx.Err() != nil
+		switch {
+		case stopped:
+			return nil //nolint:nilerr // a call that a stop cut short is no failure
+		case isSuperseded(err):
 			return err
-		}
-		if err != nil {
+		case err != nil:
 			s.health.logger.DebugContext(ctx, "retry of dead letters put off", "error", err)
 		}
 		if more {
 			continue
 		}
-		if s.waitForLetters(ctx) != nil {
+		if !s.waitForLetters(ctx) {
 			return nil
 		}
 	}
 }
 
-func (s *session) waitForLetters(ctx context.Context) error {
+// waitForLetters returns false when intake is done.
+func (s *session) waitForLetters(ctx context.Context) bool {
 	timer := s.clock.NewTimer(s.options.LetterPoll)
 	defer timer.Stop()
 	select {
 	case <-s.letters:
 	case <-timer.C():
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false
 	}
 	// somebody may have discarded letters as well
 	s.holds.stale.Store(true)
-	return nil
+	return true
 }
 
 // retryDue tries what is due, once, and says whether there may be more.

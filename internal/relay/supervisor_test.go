@@ -116,7 +116,10 @@ func TestTroubleOfOnePipelineTouchesNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		panics, misconfigured, well := newFlow(events(5)), newFlow(nil), newFlow(events(300))
 		well.outbox.all = events(300)
-		panics.sink.outcome = func([]string) ([]string, error) { return nil, error(nil).(*delivery.Error) }
+		panics.sink.outcome = func([]string) ([]string, error) {
+			var nothing *delivery.Error
+			return nil, nothing.Err
+		}
 		b := &fleet{flows: map[string]*flow{"panics": panics, "misconfigured": misconfigured, "well": well}}
 		b.fails = func(spec pipeline.Spec) error {
 			if spec.Name == "misconfigured" {
