@@ -62,21 +62,27 @@ func startRelay(t *testing.T, dsn string, arguments ...string) *relay {
 
 func startRelayOf(t *testing.T, binary, dsn string, arguments ...string) *relay {
 	t.Helper()
-	r := &relay{log: newLogBuffer(), exited: make(chan struct{})}
-	r.command = exec.Command(binary, append([]string{"--postgres-url", dsn}, arguments...)...)
-	r.command.Env = append(os.Environ(), "PG_TIDE_LOG_FORMAT=json")
-	r.command.Stdout, r.command.Stderr = r.log, r.log
-	if err := r.command.Start(); err != nil {
+	command := exec.Command(binary, append([]string{"--postgres-url", dsn}, arguments...)...)
+	command.Env = append(os.Environ(), "PG_TIDE_LOG_FORMAT=json")
+	return startProcess(t, "the relay on "+dsn, command)
+}
+
+// startProcess runs a command until the end of the test at most.
+func startProcess(t *testing.T, what string, command *exec.Cmd) *relay {
+	t.Helper()
+	r := &relay{command: command, log: newLogBuffer(), exited: make(chan struct{})}
+	command.Stdout, command.Stderr = r.log, r.log
+	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		r.err = r.command.Wait()
+		r.err = command.Wait()
 		close(r.exited)
 	}()
 	t.Cleanup(func() {
 		r.kill(t)
 		if t.Failed() {
-			t.Logf("log of the relay on %s:\n%s", dsn, r.log.String())
+			t.Logf("output of %s:\n%s", what, r.log.String())
 		}
 	})
 	return r
