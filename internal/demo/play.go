@@ -15,6 +15,9 @@ const (
 	stuckAfter = 10 * time.Second
 	// quiet is how long is waited for what nobody expects.
 	quiet = 300 * time.Millisecond
+	// leastShown is how long there is traffic, and waiting for its end, however
+	// long starting up took.
+	leastShown = 3 * time.Second
 )
 
 // hop is one leg of the way, with what must be at its end.
@@ -55,9 +58,11 @@ func (s *show) hops() []hop {
 // play runs the traffic, takes the payment service away and gives it back,
 // and waits until everything has arrived.
 func (s *show) play(ctx context.Context) error {
-	lasts := s.options.For
-	down, up := lasts/2, lasts/2+min(lasts*3/20, 6*time.Second)
-	end := lasts - min(max(lasts/6, time.Second), 5*time.Second)
+	// What starting up took is gone; a slow machine still gets something to see.
+	up := time.Since(s.began)
+	left := max(s.options.For-up, leastShown)
+	down, back := up+left/2, up+left/2+min(left*3/20, 6*time.Second)
+	end := up + left - min(max(left/6, time.Second), 5*time.Second)
 	s.observing = begin(ctx, s.observe, s.fail)
 	traffic := &traffic{orders: s.orders, inventory: s.inventory, ledger: s.ledger, follower: s.follower, rate: s.options.Rate}
 	s.traffic = begin(ctx, traffic.run, s.fail)
@@ -67,7 +72,7 @@ func (s *show) play(ctx context.Context) error {
 	}
 	s.tell("the payment service stops, relay and worker: its events wait in NATS")
 	s.stopService(s.payments)
-	if err := s.until(ctx, up); err != nil {
+	if err := s.until(ctx, back); err != nil {
 		return err
 	}
 	s.startService(ctx, s.payments)

@@ -78,7 +78,7 @@ func (p *process) ready(ctx context.Context, dataDir string) error {
 		}
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return false, nil // not written yet
+			return false, nil //nolint:nilerr // it is not written yet
 		}
 		lines := strings.Split(string(text), "\n")
 		// A crashed predecessor leaves its file, with another pid.
