@@ -25,7 +25,11 @@ func newSupervisor(db *catalog.Catalog, o Options) *relay.Supervisor {
 		Resolver:     config.SystemResolver(),
 		Logger:       o.Logger,
 	}
-	return relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, relay.Options{DrainTimeout: o.DrainTimeout / 2})
+	// Half of the time is for events in flight. What follows, the end of the
+	// sessions, the last report and the leave, may each take an eighth before
+	// the connections are abandoned: a silent database must not add up.
+	options := relay.Options{DrainTimeout: o.DrainTimeout / 2, CloseTimeout: o.DrainTimeout / 8}
+	return relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, options)
 }
 
 // near makes the ends of pipelines that lie in the database.
