@@ -1,13 +1,13 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -18,16 +18,18 @@ const secretShown = "(secret)"
 // Decode checks a JSON object against the declared fields. It finds all
 // problems at once and returns them as *Error.
 func Decode(fields []Field, raw []byte, resolver Resolver) (Values, []Notice, error) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var object map[string]any
-	if err := decoder.Decode(&object); err != nil {
+	tree, twice, err := parse(raw)
+	if err != nil {
 		return Values{}, nil, fmt.Errorf("the configuration is not a JSON object: %w", err)
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return Values{}, nil, errors.New("the configuration has something behind its JSON object")
+	object, ok := tree.(map[string]any)
+	if !ok {
+		return Values{}, nil, errors.New("the configuration is not a JSON object")
 	}
 	d := &decoding{resolver: resolver}
+	for _, path := range twice {
+		d.fail(path, nil, "is given twice", "keep one of them")
+	}
 	values := d.object("", fields, object)
 	if len(d.problems) > 0 {
 		return Values{}, d.notices, &Error{Problems: d.problems}
@@ -132,8 +134,15 @@ func (d *decoding) value(path string, field *Field, value any) (any, bool) {
 			return d.list(path, field, list)
 		}
 	}
-	d.fail(path, shownAs(field, value), fmt.Sprintf("must be %s", withArticle(field.Kind)), "")
+	d.fail(path, shownAs(field, value), fmt.Sprintf("must be %s", withArticle(field.Kind)), nullHint(value))
 	return nil, false
+}
+
+func nullHint(value any) string {
+	if value == nil {
+		return "null is no value: leave the key out"
+	}
+	return ""
 }
 
 func (d *decoding) list(path string, field *Field, list []any) (any, bool) {
@@ -153,12 +162,16 @@ func (d *decoding) list(path string, field *Field, list []any) (any, bool) {
 func (d *decoding) text(path string, field *Field, value any) (any, bool) {
 	text, ok := value.(string)
 	if !ok {
-		d.fail(path, shownAs(field, value), "must be a string", "")
+		d.fail(path, shownAs(field, value), "must be a string", nullHint(value))
 		return nil, false
 	}
 	resolved, referred, problem := d.resolver.resolve(path, text)
 	if problem != nil {
 		d.problems = append(d.problems, *problem)
+		return nil, false
+	}
+	if referred && field.Shown {
+		d.fail(path, nil, "may not hold a reference", "it appears in errors and in the status, where no secret may be")
 		return nil, false
 	}
 	if len(field.Values) > 0 && !slices.Contains(field.Values, resolved) {
@@ -176,11 +189,11 @@ func (d *decoding) text(path string, field *Field, value any) (any, bool) {
 func (d *decoding) number(path string, field *Field, value any) (any, bool) {
 	n, ok := value.(json.Number)
 	if !ok {
-		d.fail(path, shownAs(field, value), "must be "+withArticle(field.Kind), "")
+		d.fail(path, shownAs(field, value), "must be "+withArticle(field.Kind), nullHint(value))
 		return nil, false
 	}
 	f, err := n.Float64()
-	if _, intErr := n.Int64(); err != nil || field.Kind == Integer && intErr != nil {
+	if err != nil || field.Kind == Integer && (f != math.Trunc(f) || math.Abs(f) > maxInteger) {
 		d.fail(path, value, "must be "+withArticle(field.Kind), "")
 		return nil, false
 	}
@@ -188,8 +201,15 @@ func (d *decoding) number(path string, field *Field, value any) (any, bool) {
 		d.fail(path, value, fmt.Sprintf("must be from %s to %s", plain(field.Min), plain(field.Max)), "")
 		return nil, false
 	}
-	return n, true
+	if field.Kind == Integer {
+		return int64(f), true
+	}
+	return f, true
 }
+
+// maxInteger is the greatest whole number that a float64 holds exactly, far
+// beyond what any setting means.
+const maxInteger = 1 << 53
 
 // plain writes a bound without an exponent.
 func plain(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.6f", f), ".000000") }
@@ -212,15 +232,29 @@ func shownAs(field *Field, value any) any {
 type secret struct{}
 
 func show(value any) string {
-	if _, hidden := value.(secret); hidden {
+	switch value.(type) {
+	case secret:
 		return secretShown
+	case map[string]any, []any: // may hold anything
+		return ""
 	}
 	text, err := json.Marshal(value)
 	if err != nil {
-		return fmt.Sprint(value)
+		return secretShown
 	}
-	return string(text)
+	shown := credentials.ReplaceAllString(string(text), "://"+secretShown+"@")
+	if runes := []rune(shown); len(runes) > longestShown {
+		return string(runes[:longestShown]) + "…"
+	}
+	return shown
 }
+
+// longestShown bounds what an error quotes of a value, in characters.
+const longestShown = 80
+
+// credentials matches what precedes the host of a URL, up to the last @ so
+// that a password which itself holds one is covered.
+var credentials = regexp.MustCompile(`://\S*@`)
 
 // rootCause drops the path from a file error: the sentence names it already.
 func rootCause(err error) error {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ var fields = []Field{
 		{Name: "filter", Kind: String},
 		{Name: "language", Kind: String, Default: "jmespath"},
 	}},
+	{Name: "shown", Kind: String, Shown: true},
 	{Name: "rules", Kind: Array, Fields: []Field{{Name: "when", Kind: String, Required: true}}},
 }
 
@@ -60,12 +62,15 @@ func TestRefusesWithPathValueRuleAndHint(t *testing.T) {
 	for _, c := range []struct{ name, raw, want string }{
 		{"not JSON", `{`, "not a JSON object"},
 		{"an array", `[]`, "not a JSON object"},
-		{"trailing data", `{"url":"u"} 1`, "behind its JSON object"},
+		{"trailing data", `{"url":"u"} 1`, "something stands behind it"},
+		{"cut short", `{"url":"u"`, "ends in the middle"},
+		{"null itself", `null`, "not a JSON object"},
+		{"twice", `{"url":"u","transform":{"filter":"a","filter":"b"}}`, `key "transform.filter" is given twice (keep one of them)`},
 		{"unknown key", `{"url":"u","batch_sise":1}`, `key "batch_sise" is not known (did you mean "batch_size"?)`},
 		{"unknown nested key", `{"url":"u","transform":{"filtre":""}}`, `key "transform.filtre" is not known (did you mean "filter"?)`},
 		{"missing", `{}`, `key "url" is missing (Where the broker is)`},
 		{"wrong type", `{"url":1}`, `key "url" is 1 but must be a string`},
-		{"null", `{"url":null}`, `key "url" must be a string`},
+		{"null", `{"url":null}`, `key "url" must be a string (null is no value: leave the key out)`},
 		{"fraction", `{"url":"u","batch_size":1.5}`, `key "batch_size" is 1.5 but must be an integer`},
 		{"out of range", `{"url":"u","batch_size":0}`, `key "batch_size" is 0 but must be from 1 to 10000`},
 		{"number as text", `{"url":"u","rate":"1"}`, `key "rate" is "1" but must be a number`},
@@ -78,10 +83,13 @@ func TestRefusesWithPathValueRuleAndHint(t *testing.T) {
 		{"no such variable", `{"url":"${env:NOPE}"}`, `refers to the environment variable NOPE`},
 		{"no such file", `{"url":"${file:/nope}"}`, `refers to the file /nope, which the relay cannot read: file does not exist`},
 		{"unknown reference", `{"url":"${vault:x}"}`, `unknown kind "vault"`},
+		{"reference without a kind", `{"url":"${NATS_URL}"}`, `has the reference ${NATS_URL}, which names nothing to look up (write ${env:NAME}`},
+		{"open reference", `{"url":"${env:X"}`, "without its closing brace"},
+		{"reference where all is shown", `{"url":"u","shown":"a ${env:P}"}`, `key "shown" may not hold a reference`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := Decode(fields, []byte(c.raw), resolver(nil))
+			_, _, err := Decode(fields, []byte(c.raw), resolver(map[string]string{"P": "p"}))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q in it", err, c.want)
 			}
@@ -100,13 +108,62 @@ func TestFindsAllProblemsAtOnce(t *testing.T) {
 
 func TestSecretsAreNeverShown(t *testing.T) {
 	t.Parallel()
-	_, _, err := Decode(fields, []byte(`{"url":"u","password":12345,"mode":"${env:M}"}`), resolver(map[string]string{"M": "hunter2"}))
-	if err == nil || strings.Contains(err.Error(), "12345") || strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("the error shows a secret: %v", err)
+	env := map[string]string{"M": "hunter2"}
+	for _, raw := range []string{
+		`{"url":"u","password":12345}`,
+		`{"url":"u","mode":"${env:M}"}`,
+		`{"url":"u","mode":"nats://me:hunter2@host"}`,
+		`{"url":"u","mode":"nats://me:a@hunter2@host,nats://b"}`,
+		`{"url":"u","batch_size":"nats://hunter2@host"}`,
+		`{"url":"u","create":{"password":"hunter2"}}`,
+		`{"url":"u","pasword":"hunter2"}`,
+		`{"url":"u","password":"hunter2","x":hunter2}`,
+	} {
+		_, _, err := Decode(fields, []byte(raw), resolver(env))
+		if err == nil {
+			t.Errorf("%s was accepted", raw)
+		} else if strings.Contains(err.Error(), "12345") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: the error shows a secret: %v", raw, err)
+		}
+	}
+	values, _, err := Decode(fields, []byte(`{"url":"u","password":"${env:M}"}`), resolver(env))
+	if err != nil || values.String("password") != "hunter2" {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		if text := fmt.Sprintf(verb, values); strings.Contains(text, "hunter2") {
+			t.Errorf("%s prints the secret: %s", verb, text)
+		}
+	}
+}
+
+func TestTwoDollarsStandForTheCharactersThemselves(t *testing.T) {
+	t.Parallel()
+	v, _, err := Decode(fields, []byte(`{"url":"$${env:M} ${env:M} $x $"}`), resolver(map[string]string{"M": "${env:M}"}))
+	if want := "${env:M} ${env:M} $x $"; err != nil || v.String("url") != want {
+		t.Errorf("got %q, %v; want %q", v.String("url"), err, want)
+	}
+}
+
+func TestWholeNumbersMayBeWrittenWithAFraction(t *testing.T) {
+	t.Parallel()
+	v, _, err := Decode(fields, []byte(`{"url":"u","batch_size":500.0,"rate":2}`), resolver(nil))
+	if err != nil || v.Int("batch_size") != 500 || v.Float("rate") != 2 {
+		t.Errorf("got %d, %v, %v", v.Int("batch_size"), v.Float("rate"), err)
 	}
 }
 
 func FuzzDecodeNeverPanics(f *testing.F) {
 	f.Add([]byte(`{"url":"u"}`))
-	f.Fuzz(func(_ *testing.T, raw []byte) { _, _, _ = Decode(fields, raw, resolver(nil)) })
+	f.Add([]byte(`{"url":"${env:M}","mode":"${env:M}","rules":[{"when":"$${"}]}`))
+	env := map[string]string{"M": "hunter2"}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		values, _, err := Decode(fields, raw, resolver(env))
+		if err == nil && !values.Has("url") {
+			t.Errorf("accepted without the required url: %s", raw)
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") && !strings.Contains(string(raw), "hunter2") {
+			t.Errorf("the error shows what a reference stands for: %v", err)
+		}
+	})
 }

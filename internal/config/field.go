@@ -26,6 +26,9 @@ type Field struct {
 	Required bool
 	// Secret values are never shown: not in a log, a status or an error.
 	Secret bool
+	// Shown values appear in errors and statuses, as expressions do; they may
+	// therefore hold no reference.
+	Shown bool
 	// Aliases are accepted in place of Name, with a notice.
 	Aliases []string
 	// Values are the only ones accepted, for a string that is a choice.

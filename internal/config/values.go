@@ -1,10 +1,15 @@
 package config
 
-import "encoding/json"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Values is a decoded configuration: aliases folded, references resolved,
 // defaults filled in. The getters return the zero value for a key that is
-// neither given nor defaulted; the kinds were checked while decoding.
+// neither given nor defaulted; the kinds were checked while decoding. Values
+// may hold secrets and therefore print as the names of their keys only.
 type Values struct {
 	values map[string]any
 	given  map[string]bool
@@ -22,9 +27,6 @@ func (v Values) String(name string) string {
 // Int returns an integer.
 func (v Values) Int(name string) int64 {
 	switch n := v.values[name].(type) {
-	case json.Number:
-		i, _ := n.Int64()
-		return i
 	case int:
 		return int64(n)
 	case int64:
@@ -36,11 +38,10 @@ func (v Values) Int(name string) int64 {
 // Float returns a number.
 func (v Values) Float(name string) float64 {
 	switch n := v.values[name].(type) {
-	case json.Number:
-		f, _ := n.Float64()
-		return f
 	case float64:
 		return n
+	case int64:
+		return float64(n)
 	case int:
 		return float64(n)
 	}
@@ -63,4 +64,9 @@ func (v Values) Object(name string) Values {
 func (v Values) List(name string) []Values {
 	l, _ := v.values[name].([]Values)
 	return l
+}
+
+// Format prints the names of the keys and no value, whatever the verb.
+func (v Values) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "values%q", slices.Sorted(maps.Keys(v.given))) // a formatter has nobody to tell
 }
