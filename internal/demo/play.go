@@ -55,9 +55,7 @@ func (s *show) hops() []hop {
 // play runs the traffic, takes the payment service away and gives it back,
 // and waits until everything has arrived.
 func (s *show) play(ctx context.Context) error {
-	lasts := s.options.For
-	down, up := lasts/2, lasts/2+min(lasts*3/20, 6*time.Second)
-	end := lasts - min(max(lasts/6, time.Second), 5*time.Second)
+	down, up, end := acts(s.options.For, time.Since(s.began))
 	s.observing = begin(ctx, s.observe, s.fail)
 	traffic := &traffic{orders: s.orders, inventory: s.inventory, ledger: s.ledger, follower: s.follower, rate: s.options.Rate}
 	s.traffic = begin(ctx, traffic.run, s.fail)
@@ -82,6 +80,18 @@ func (s *show) play(ctx context.Context) error {
 	}
 	s.observing.stop()
 	return s.glance(ctx) // the final state
+}
+
+// acts says when the payment service stops and comes back and when the traffic
+// ends, so that what is then on its way arrives in time. On a machine where
+// the start took most of the time, the show takes longer than asked.
+func acts(lasts, start time.Duration) (down, up, end time.Duration) {
+	const least = 2 * time.Second
+	end = max(lasts-min(max(lasts/6, time.Second), 5*time.Second), start+least)
+	down = max(lasts/2, start+least/3)
+	down = min(down, end-least/2)
+	up = min(down+max(least/3, min(lasts*3/20, 6*time.Second)), end)
+	return down, up, end
 }
 
 // until waits for a moment of the show.
