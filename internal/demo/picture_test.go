@@ -106,7 +106,7 @@ func TestActsLeaveTimeForEach(t *testing.T) {
 	for _, start := range []time.Duration{0, time.Second, 10 * time.Second, time.Minute} {
 		for _, lasts := range []time.Duration{shortest, 12 * time.Second, 30 * time.Second, time.Hour} {
 			down, up, end := acts(lasts, start)
-			if !(start < down && down < up && up <= end) {
+			if start >= down || down >= up || up > end {
 				t.Errorf("of %s after %s: %s, %s, %s", lasts, start, down, up, end)
 			}
 			if start < time.Second && end >= lasts {

@@ -134,7 +134,8 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	defer func() { _ = log.Close() }() // the child has its own
 	arguments := append([]string{"-D", s.DataDir, "-p", strconv.Itoa(s.Port)}, s.options.arguments(s.SocketDir)...)
-	command := exec.Command(s.postgres, arguments...)
+	// The context bounds the start, not the server's life.
+	command := exec.CommandContext(context.WithoutCancel(ctx), s.postgres, arguments...)
 	command.Dir = s.DataDir
 	command.Env = environment()
 	command.Stdout, command.Stderr = log, log
