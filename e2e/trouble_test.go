@@ -122,8 +122,8 @@ func TestPoisonMessagesAreKeptWholeAndThoseBehindThemArrive(t *testing.T) {
 	}
 }
 
-func TestPipelinesAppearChangeAndVanishWhileTheRelayRuns(t *testing.T) {
-	t.Parallel()
+// It has the machine to itself, since it measures: not parallel.
+func TestPipelinesAppearChangeAndVanishWithinASecond(t *testing.T) {
 	broker := startBroker(t)
 	b := newBus(t, broker.URL())
 	startRelay(t, b.orders.dsn)
@@ -131,7 +131,8 @@ func TestPipelinesAppearChangeAndVanishWhileTheRelayRuns(t *testing.T) {
 	b.payments.arrived(t, "payment_triggers", 1)
 
 	within := func(what string, since time.Time) {
-		if took := time.Since(since); took > 5*time.Second { // a second on a quiet machine
+		t.Logf("%s took %s", what, time.Since(since))
+		if took := time.Since(since); took > time.Second {
 			t.Errorf("%s took %s", what, took)
 		}
 	}

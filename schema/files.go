@@ -46,8 +46,8 @@ func Files() ([]File, error) {
 			all = append(all, File{Name: name, Content: content})
 		}
 	}
-	for _, make := range made {
-		f, err := make()
+	for _, build := range made {
+		f, err := build()
 		if err != nil {
 			return nil, err
 		}

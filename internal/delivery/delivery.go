@@ -70,7 +70,7 @@ func VerdictOf(err error) (Verdict, time.Duration) {
 
 // Partial reports that part of a batch failed: the events at the indices in
 // Failed, each with its own error and verdict. All others of the batch are durable.
-type Partial struct {
+type Partial struct { //nolint:errname // a batch is partial; PartialError would say less
 	Failed map[int]error
 }
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -128,6 +129,21 @@ func (s *Server) Start(ctx context.Context) error {
 			return errors.New("start PostgreSQL: it runs already")
 		}
 	}
+	// The sessions of a server that was killed end a moment after it, and the
+	// shared memory that they hold keeps a new server out until then.
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
+		err := s.launch(ctx)
+		if err != nil && strings.Contains(err.Error(), "pre-existing shared memory block") && ctx.Err() == nil {
+			return false, nil
+		}
+		return err == nil, err
+	})
+}
+
+// launch starts the postmaster once. The caller holds the lock.
+func (s *Server) launch(ctx context.Context) error {
 	log, err := os.OpenFile(s.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the server's log: %w", err)
