@@ -43,10 +43,10 @@ with pair as (select order_id from payments group by 1 having count(*) = 2 order
 update payments p set seq = o.seq, event_id = o.event_id
 from payments o where o.order_id = p.order_id and o.id <> p.id and p.order_id = (select order_id from pair);
 insert into payments (event_id, order_id, seq, what)
-select event_id, order_id, seq, what from payments where id = 1;
+select event_id, order_id, seq, what from payments where id = (select min(id) from payments);
 insert into payments (event_id, order_id, seq, what) values ('none', 'ORD-0', 1, 'taken');
 delete from payments where id = (
-    select max(id) from payments where seq = 1 and id > 1 and order_id in (select order_id from payments group by 1 having count(*) = 1) and order_id <> 'ORD-0');
+    select max(id) from payments where seq = 1 and order_id in (select order_id from payments group by 1 having count(*) = 1) and order_id <> 'ORD-0');
 `
 
 func TestBrokenPromiseIsSeenAndIsAnError(t *testing.T) {
