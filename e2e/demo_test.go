@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -14,6 +15,10 @@ import (
 func startDemo(t *testing.T, arguments ...string) (r *relay, place string) {
 	t.Helper()
 	place = t.TempDir()
+	// PostgreSQL runs as another user when the test runs as root.
+	if err := os.Chmod(filepath.Dir(place), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	command := newCommand(t, append([]string{"demo"}, arguments...)...)
 	command.Env = append(os.Environ(), "TMPDIR="+place)
 	return startProcess(t, "the demo", command), place

@@ -1,13 +1,27 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+// work is where the built command lies; it goes with the tests.
+var work string
+
+func TestMain(m *testing.M) {
+	var err error
+	if work, err = os.MkdirTemp("", "pg-tide-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	code := pgtest.Run(m)
+	_ = os.RemoveAll(work) // nothing depends on it
+	os.Exit(code)
+}
 
 // eventually asks again until the condition holds. It is for states that have
 // no signal of their own, such as a view.

@@ -21,11 +21,7 @@ const patience = 2 * time.Minute
 
 // binary is the built command, made once for all tests.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "pg-tide-e2e-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "pg-tide")
+	path := filepath.Join(work, "pg-tide")
 	arguments := []string{"build", "-o", path}
 	if raceEnabled {
 		arguments = append(arguments, "-race")

@@ -55,27 +55,41 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// failure is what went wrong in the background and ended the demo.
+type failure struct{ err error }
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// errStopped is the end by the user's wish, before the verdict.
+var errStopped = errors.New("the demo was stopped before its end; everything it had started is gone")
+
 // Run plays the demo. It returns nil when everything that was committed had
 // arrived once, in order, and nothing else; everything that it started is gone
 // when it returns, also when ctx ended early.
-func Run(ctx context.Context, o Options) (err error) {
-	o, err = o.withDefaults()
+func Run(ctx context.Context, o Options) error {
+	o, err := o.withDefaults()
 	if err != nil {
 		return err
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	s := newShow(o, fail)
+	s := newShow(o, func(err error) { fail(&failure{err}) })
 	s.screen.say("pg_tide demo: starting PostgreSQL, NATS, four services and their relays …")
-	// What failed in the background explains what failed here.
-	defer func() {
-		if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
-			err = cause
-		} else if err != nil && ctx.Err() != nil {
-			err = errors.New("the demo was stopped before its end; everything it had started is gone")
-		}
-	}()
-	defer func() { err = errors.Join(err, s.close()) }()
+	err = s.run(ctx)
+	var background *failure
+	switch {
+	case err == nil || errors.Is(err, errDifferent):
+	case errors.As(context.Cause(ctx), &background):
+		err = background.err // it explains what failed here
+	case ctx.Err() != nil:
+		err = errStopped
+	}
+	return errors.Join(err, s.close())
+}
+
+// run goes through the acts.
+func (s *show) run(ctx context.Context) error {
 	if err := s.setUp(ctx); err != nil {
 		return err
 	}
@@ -83,11 +97,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	problem := s.judge(ctx)
-	if !o.Keep || ctx.Err() != nil {
+	if !s.options.Keep || ctx.Err() != nil {
 		return problem
 	}
-	if err := s.stay(ctx); err != nil {
-		return errors.Join(problem, err)
-	}
-	return problem
+	return errors.Join(problem, s.stay(ctx))
 }

@@ -51,8 +51,9 @@ func (s *show) stay(ctx context.Context) error {
 	say("\nCREATE EXTENSION pg_tide works in them, and tutorial_orders has the table orders.")
 	say("Start a relay, step 4, with: pg-tide --postgres-url %q", s.postgres.DSN(tutorialDatabases()[0]))
 	<-ctx.Done()
-	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
-		return cause
+	var background *failure
+	if errors.As(context.Cause(ctx), &background) {
+		return background
 	}
 	return nil
 }

@@ -38,29 +38,31 @@ func picture(s sample, width int, p paint) []string {
 	}
 	add(bold, "pg_tide demo  %s  %s of %s", progress(s.elapsed, s.lasts, 24), seconds(s.elapsed), seconds(s.lasts))
 	add("", "")
+	add(faint, " %-9s %-17s %9s %7s %8s %12s", "service", "outbox", "committed", "/s", "to send", "rolled back")
 	for _, o := range s.outboxes {
-		add(cyan, " %-10s %-17s %7d committed  %5.0f/s  %5d rolled back  %4d to send", o.service, o.outbox, o.committed, o.rate, o.rolledBack, o.lag)
+		add(cyan, " %-9s %-17s %9d %7.0f %8d %12d", o.service, o.outbox, o.committed, o.rate, o.lag, o.rolledBack)
 	}
-	add(faint, "      │ relay of each service")
-	add(faint, "      ▼")
-	add(yellow, " %-10s %-17s %7d events     %5.0f/s", "NATS", "events.>", s.broker, s.brokerRate)
-	add(faint, "      │ relay of each service")
-	add(faint, "      ▼")
+	add(faint, "      ▼ relays")
+	add(yellow, " %-9s %-17s %9d %7.0f", "NATS", "events.>", s.broker, s.brokerRate)
+	add(faint, "      ▼ relays")
+	add(faint, " %-9s %-17s %9s %7s %8s %8s  %s", "service", "inbox", "arrived", "/s", "in NATS", "pending", "behind")
 	for _, i := range s.inboxes {
-		colour, state := green, fmt.Sprintf("%6s behind", brief(i.delay))
+		colour, state := green, brief(i.delay)
 		if i.down {
 			colour, state = red, "STOPPED"
 		}
-		add(colour, " %-10s %-17s %7d arrived    %5.0f/s  %5d waiting  %5d pending  %s", i.service, i.inbox, i.arrived, i.rate, i.waiting, i.unprocessed, state)
+		add(colour, " %-9s %-17s %9d %7.0f %8d %8d  %s", i.service, i.inbox, i.arrived, i.rate, i.waiting, i.unprocessed, state)
 	}
 	add("", "")
-	add("", " payments queue %s", spark(s.queue, max(10, min(60, width-17))))
+	add("", " payments queue %s", spark(s.queue, max(10, min(50, width-24))))
 	add("", "")
-	for _, line := range s.story {
-		add("", " %s", line)
+	for _, text := range s.story {
+		for _, part := range wrap(text, width-1) {
+			add("", " %s", part)
+		}
 	}
-	for _, line := range s.news {
-		add(bold, " %s", line)
+	for _, text := range s.news {
+		add(bold, " %s", text)
 	}
 	return lines
 }
@@ -91,6 +93,20 @@ func cut(text string, width int) string {
 		return text
 	}
 	return string(runes[:max(0, width)])
+}
+
+// wrap breaks a story between its steps.
+func wrap(text string, width int) []string {
+	var lines []string
+	now := ""
+	for _, step := range strings.SplitAfter(text, " > ") {
+		if now != "" && len([]rune(now))+len([]rune(step)) > width {
+			lines = append(lines, strings.TrimRight(now, " "))
+			now = "   "
+		}
+		now += step
+	}
+	return append(lines, now)
 }
 
 // spark draws the newest values as bars, the greatest of them all as the tallest.

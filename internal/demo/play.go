@@ -15,9 +15,6 @@ const (
 	stuckAfter = 10 * time.Second
 	// quiet is how long is waited for what nobody expects.
 	quiet = 300 * time.Millisecond
-	// leastShown is how long there is traffic, and waiting for its end, however
-	// long starting up took.
-	leastShown = 3 * time.Second
 )
 
 // hop is one leg of the way, with what must be at its end.
@@ -58,11 +55,7 @@ func (s *show) hops() []hop {
 // play runs the traffic, takes the payment service away and gives it back,
 // and waits until everything has arrived.
 func (s *show) play(ctx context.Context) error {
-	// What starting up took is gone; a slow machine still gets something to see.
-	up := time.Since(s.began)
-	left := max(s.options.For-up, leastShown)
-	down, back := up+left/2, up+left/2+min(left*3/20, 6*time.Second)
-	end := up + left - min(max(left/6, time.Second), 5*time.Second)
+	down, up, end := acts(s.options.For, time.Since(s.began))
 	s.observing = begin(ctx, s.observe, s.fail)
 	traffic := &traffic{orders: s.orders, inventory: s.inventory, ledger: s.ledger, follower: s.follower, rate: s.options.Rate}
 	s.traffic = begin(ctx, traffic.run, s.fail)
@@ -72,7 +65,7 @@ func (s *show) play(ctx context.Context) error {
 	}
 	s.tell("the payment service stops, relay and worker: its events wait in NATS")
 	s.stopService(s.payments)
-	if err := s.until(ctx, back); err != nil {
+	if err := s.until(ctx, up); err != nil {
 		return err
 	}
 	s.startService(ctx, s.payments)
@@ -87,6 +80,18 @@ func (s *show) play(ctx context.Context) error {
 	}
 	s.observing.stop()
 	return s.glance(ctx) // the final state
+}
+
+// acts says when the payment service stops and comes back and when the traffic
+// ends, so that what is then on its way arrives in time. On a machine where
+// the start took most of the time, the show takes longer than asked.
+func acts(lasts, start time.Duration) (down, up, end time.Duration) {
+	const least = 2 * time.Second
+	end = max(lasts-min(max(lasts/6, time.Second), 5*time.Second), start+least)
+	down = max(lasts/2, start+least/3)
+	down = min(down, end-least/2)
+	up = min(down+max(least/3, min(lasts*3/20, 6*time.Second)), end)
+	return down, up, end
 }
 
 // until waits for a moment of the show.

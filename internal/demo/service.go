@@ -49,7 +49,7 @@ func newService(ctx context.Context, server *throwaway.Server, name, natsURL str
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", name, err)
 	}
-	config.MaxConns = orderWriters + 2 // the writers, and who looks on
+	config.MaxConns = mostWriters + 2 // the writers, and who looks on
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", name, err)
 	}

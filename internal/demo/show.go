@@ -13,7 +13,7 @@ import (
 // show is the demo's stage: everything that runs, and what is known of it.
 type show struct {
 	options  Options
-	fail     context.CancelCauseFunc
+	fail     func(error)
 	screen   *screen
 	news     *news
 	logs     *lastLines
@@ -31,7 +31,7 @@ type show struct {
 	observer                              *observer
 }
 
-func newShow(o Options, fail context.CancelCauseFunc) *show {
+func newShow(o Options, fail func(error)) *show {
 	s := &show{
 		options: o, fail: fail, screen: newScreen(o), news: &news{}, logs: &lastLines{},
 		ledger: newLedger(), follower: newFollower(), began: time.Now(),

@@ -13,9 +13,11 @@ import (
 // overlap, some wait before they commit, some roll back, and stock rows are
 // contended.
 const (
-	orderWriters = 4
-	stockWriters = 2
-	skus         = 8
+	leastWriters = 4
+	mostWriters  = 32
+	// A transaction that waits holds its writer up, so each can do no more.
+	perWriter = 50 // a second
+	skus      = 8
 	// of 100 transactions
 	rollsBack = 10
 	waits     = 5
@@ -35,12 +37,14 @@ type traffic struct {
 // so that the ledger and the databases agree.
 func (t *traffic) run(ctx context.Context) error {
 	var works []func() error
-	for n := range orderWriters {
+	writers := min(max(t.rate/perWriter, leastWriters), mostWriters)
+	each := float64(t.rate) / float64(writers)
+	for n := range writers {
 		w := &orderWriter{traffic: t, number: n}
-		works = append(works, func() error { return pace(ctx, float64(t.rate)/orderWriters, w.next) })
+		works = append(works, func() error { return pace(ctx, each, w.next) })
 	}
-	for range stockWriters {
-		works = append(works, func() error { return pace(ctx, float64(t.rate)/2/stockWriters, t.moveStock) })
+	for range writers / 2 {
+		works = append(works, func() error { return pace(ctx, each, t.moveStock) })
 	}
 	return together(works...)
 }
@@ -133,7 +137,8 @@ func (t *traffic) publish(ctx context.Context, s *service, e event, write func(t
 	if err := write(tx, &e); err != nil {
 		return false, fmt.Errorf("publish to %s: %w", e.outbox, err)
 	}
-	if chance(waits) {
+	waited := chance(waits)
+	if waited {
 		pause(ctx, rand.N(longest))
 	}
 	if chance(rollsBack) {
@@ -148,7 +153,8 @@ func (t *traffic) publish(ctx context.Context, s *service, e event, write func(t
 	}
 	e.committed = time.Now()
 	t.ledger.commit(e)
-	if e.eventType == "order.created" {
+	// The story is that of the bus, not of a transaction that took its time.
+	if e.eventType == "order.created" && !waited {
 		t.follower.offer(e, publishing)
 	}
 	return true, nil

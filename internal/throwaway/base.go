@@ -11,7 +11,7 @@ const basePrefix = "pg-tide-pg-"
 
 // longestBase keeps the socket's path within what the kernel takes (103 bytes
 // on the strictest).
-const longestBase = 80
+const longestBase = 85
 
 // base is a server's temporary directory, marked as alive by a lock that the
 // kernel drops with the process, however it ends.
@@ -26,7 +26,7 @@ func makeBase(as account, parent string) (*base, error) {
 	if parent == "" {
 		parent = os.TempDir()
 	}
-	if !as.canReach(parent) || len(parent) > longestBase-len(basePrefix)-10 {
+	if !as.canReach(parent) || len(parent) > longestBase-len("/")-len(basePrefix)-len("4294967295") {
 		parent = "/tmp"
 	}
 	removeAbandoned(parent, as)

@@ -150,7 +150,8 @@ func (s *Server) launch(ctx context.Context) error {
 	}
 	defer func() { _ = log.Close() }() // the child has its own
 	arguments := append([]string{"-D", s.DataDir, "-p", strconv.Itoa(s.Port)}, s.options.arguments(s.SocketDir)...)
-	command := exec.Command(s.postgres, arguments...) //nolint:noctx // it outlives the context of its start
+	// The context bounds the start, not the server's life.
+	command := exec.CommandContext(context.WithoutCancel(ctx), s.postgres, arguments...)
 	command.Dir = s.DataDir
 	command.Env = environment()
 	command.Stdout, command.Stderr = log, log

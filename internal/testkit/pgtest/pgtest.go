@@ -64,7 +64,10 @@ type server struct {
 
 // Main runs the tests, stops the servers, fails when a goroutine is left, and
 // exits.
-func Main(m *testing.M, options ...goleak.Option) {
+func Main(m *testing.M, options ...goleak.Option) { os.Exit(Run(m, options...)) }
+
+// Run does what Main does, and returns the exit code instead.
+func Run(m *testing.M, options ...goleak.Option) int {
 	code := m.Run()
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
@@ -76,7 +79,7 @@ func Main(m *testing.M, options ...goleak.Option) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	return code
 }
 
 // Server returns this process's server of that major. Tests share it: whoever
