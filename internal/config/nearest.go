@@ -3,7 +3,8 @@ package config
 // Nearest returns the candidate that is most like word, or "" when none is
 // near enough to be what was meant. It is for "did you mean".
 func Nearest(word string, candidates []string) string {
-	best, bestDistance := "", max(2, len(word)/3)+1
+	// A word of which nothing would be left is no misspelling of another.
+	best, bestDistance := "", min(max(2, len(word)/3), len(word)-1)+1
 	for _, candidate := range candidates {
 		if d := distance(word, candidate); d < bestDistance {
 			best, bestDistance = candidate, d

@@ -9,6 +9,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -20,12 +21,12 @@ type celProgram struct{ program cel.Program }
 
 func compileCEL(text string) (expression, error) {
 	env, err := cel.NewEnv(
-		cel.Variable("payload", cel.DynType),
-		cel.Variable("headers", cel.DynType),
-		cel.Variable("stream", cel.StringType),
-		cel.Variable("key", cel.StringType),
-		cel.Variable("op", cel.StringType),
-		cel.Variable("event_type", cel.StringType),
+		cel.Variable(namePayload, cel.DynType),
+		cel.Variable(nameHeaders, cel.DynType),
+		cel.Variable(nameStream, cel.StringType),
+		cel.Variable(nameKey, cel.StringType),
+		cel.Variable(nameOp, cel.StringType),
+		cel.Variable(nameEventType, cel.StringType),
 		cel.CrossTypeNumericComparisons(true), // JSON has one kind of number
 	)
 	if err != nil {
@@ -33,7 +34,7 @@ func compileCEL(text string) (expression, error) {
 	}
 	ast, issues := env.Compile(text)
 	if err := issues.Err(); err != nil {
-		return nil, fmt.Errorf("it is not CEL: %s", oneLine(err.Error()))
+		return nil, fmt.Errorf("it is not CEL: at %s (an expression sees %s)", oneLine(err.Error()), enumerated())
 	}
 	program, err := env.Program(ast, cel.CostLimit(celCostLimit), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
@@ -49,52 +50,47 @@ func oneLine(text string) string {
 }
 
 func (c celProgram) evaluate(variables map[string]any) (any, error) {
-	seen := make(map[string]any, len(variables))
 	for name, value := range variables {
-		seen[name] = celValue(value)
+		variables[name] = copyOf(value, celNumber)
 	}
-	value, _, err := c.program.Eval(seen)
+	value, _, err := c.program.Eval(variables)
 	if err != nil {
-		return nil, fmt.Errorf("%w (test for a field with has())", err)
+		return nil, fmt.Errorf("%w (numbers of JSON are doubles: write 1.0 for 1; test for a field with has())", err)
 	}
 	return fromCEL(value)
 }
 
-// celValue gives CEL the numbers that it would not understand as such.
-func celValue(value any) any {
-	switch v := value.(type) {
-	case json.Number:
-		if i, err := v.Int64(); err == nil {
-			return i
-		}
-		f, err := v.Float64()
-		if err != nil {
-			return string(v)
-		}
-		return f
-	case map[string]any:
-		for name, inner := range v {
-			if changed := celValue(inner); !reflect.DeepEqual(changed, inner) {
-				v[name] = changed
-			}
-		}
-	case []any:
-		for i, inner := range v {
-			v[i] = celValue(inner)
-		}
+// celNumber gives CEL, which knows no json.Number, what comes nearest to one
+// that had to stay text.
+func celNumber(n json.Number) any {
+	if i, err := n.Int64(); err == nil {
+		return i
 	}
-	return value
+	return nearest(n)
 }
 
+// fromCEL turns a value into what can be written as JSON. Integers stay
+// integers: JSON's own conversion would make text of the great ones.
 func fromCEL(value ref.Val) (any, error) {
 	switch v := value.(type) {
 	case types.Bool:
 		return bool(v), nil
 	case types.Int:
 		return int64(v), nil
+	case types.Uint:
+		return uint64(v), nil
+	case types.Double:
+		return float64(v), nil
+	case types.String:
+		return string(v), nil
 	case types.Null:
 		return nil, nil
+	case traits.Mapper:
+		return objectFromCEL(v)
+	case traits.Lister:
+		return listFromCEL(v)
 	}
+	// Times, durations and bytes have a form in JSON; types and functions have none.
 	native, err := value.ConvertToNative(reflect.TypeFor[*structpb.Value]())
 	if err != nil {
 		return nil, fmt.Errorf("its value cannot be written as JSON: %w", err)
@@ -104,4 +100,33 @@ func fromCEL(value ref.Val) (any, error) {
 		return nil, fmt.Errorf("its value of type %s cannot be written as JSON", value.Type().TypeName())
 	}
 	return converted.AsInterface(), nil
+}
+
+func objectFromCEL(m traits.Mapper) (any, error) {
+	object := map[string]any{}
+	for keys := m.Iterator(); keys.HasNext() == types.True; {
+		key := keys.Next()
+		name, ok := key.(types.String)
+		if !ok {
+			return nil, fmt.Errorf("its value has the key %v, and JSON has text for keys only", key.Value())
+		}
+		value, err := fromCEL(m.Get(key))
+		if err != nil {
+			return nil, err
+		}
+		object[string(name)] = value
+	}
+	return object, nil
+}
+
+func listFromCEL(l traits.Lister) (any, error) {
+	list := []any{}
+	for items := l.Iterator(); items.HasNext() == types.True; {
+		value, err := fromCEL(items.Next())
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, value)
+	}
+	return list, nil
 }

@@ -4,17 +4,32 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math/big"
 
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
+// The names that an expression sees.
+const (
+	namePayload   = "payload"
+	nameHeaders   = "headers"
+	nameStream    = "stream"
+	nameKey       = "key"
+	nameOp        = "op"
+	nameEventType = "event_type"
+)
+
+// names returns them all, in the order in which they are told.
+func names() []string {
+	return []string{namePayload, nameHeaders, nameStream, nameKey, nameOp, nameEventType}
+}
+
 // event is what expressions and templates see of a message. Payload and
-// headers are parsed at the first use.
+// headers are parsed at the first use, their numbers still as written.
 type event struct {
 	message *message.Message
 	payload any
 	headers any
+	digits  digits
 	parsed  bool
 }
 
@@ -37,20 +52,31 @@ func (e *event) parse() error {
 	return nil
 }
 
-// variables are the names that an expression sees.
-func (e *event) variables() (map[string]any, error) {
+// forCondition are the variables of an expression that decides.
+func (e *event) forCondition() (map[string]any, error) {
 	if err := e.parse(); err != nil {
 		return nil, err
 	}
-	return map[string]any{
-		"payload": e.payload, "headers": e.headers, "stream": e.message.Stream,
-		"key": e.message.Key, "op": e.message.Op, "event_type": e.message.EventType,
-	}, nil
+	return e.variables(nearest), nil
 }
 
-// parseJSON reads JSON. A number becomes a float64, which the expression
-// languages calculate with, unless that would change it: then it stays text,
-// and passes through a payload expression to the last digit.
+// forRewriting are the variables of an expression that makes a payload.
+func (e *event) forRewriting() (map[string]any, error) {
+	if err := e.parse(); err != nil {
+		return nil, err
+	}
+	e.digits.remember([]any{e.payload, e.headers})
+	return e.variables(e.digits.forRewriting), nil
+}
+
+func (e *event) variables(number func(json.Number) any) map[string]any {
+	return map[string]any{
+		namePayload: copyOf(e.payload, number), nameHeaders: copyOf(e.headers, number), nameStream: e.message.Stream,
+		nameKey: e.message.Key, nameOp: e.message.Op, nameEventType: e.message.EventType,
+	}
+}
+
+// parseJSON reads JSON, its numbers as they are written.
 func parseJSON(text []byte) (any, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -58,45 +84,7 @@ func parseJSON(text []byte) (any, error) {
 	if err := decoder.Decode(&value); err != nil {
 		return nil, err
 	}
-	return numbers(value), nil
-}
-
-func numbers(value any) any {
-	switch v := value.(type) {
-	case json.Number:
-		return number(v)
-	case map[string]any:
-		for name, inner := range v {
-			v[name] = numbers(inner)
-		}
-	case []any:
-		for i, inner := range v {
-			v[i] = numbers(inner)
-		}
-	}
-	return value
-}
-
-// exactDigits is how many significant digits a float64 keeps whatever they are.
-const exactDigits = 15
-
-func number(n json.Number) any {
-	f, err := n.Float64()
-	if err != nil {
-		return n
-	}
-	if len(n) <= exactDigits {
-		return f
-	}
-	exact, ok := new(big.Rat).SetString(string(n))
-	shown, err := json.Marshal(f)
-	if !ok || err != nil {
-		return n
-	}
-	if again, ok := new(big.Rat).SetString(string(shown)); ok && exact.Cmp(again) == 0 {
-		return f
-	}
-	return n
+	return value, nil
 }
 
 // writeJSON writes a value as JSON, without escaping what HTML minds.

@@ -76,15 +76,7 @@ func (e *Expressions) Apply(m *message.Message) (keep bool, err error) {
 	if e.payload == nil {
 		return true, nil
 	}
-	variables, err := seen.variables()
-	if err != nil {
-		return false, reject("transform.payload", e.payloadText, m, err)
-	}
-	value, err := e.payload.evaluate(variables)
-	if err != nil {
-		return false, reject("transform.payload", e.payloadText, m, err)
-	}
-	text, err := writeJSON(value)
+	text, err := rewrite(e.payload, seen)
 	if err != nil {
 		return false, reject("transform.payload", e.payloadText, m, err)
 	}
@@ -92,10 +84,22 @@ func (e *Expressions) Apply(m *message.Message) (keep bool, err error) {
 	return true, nil
 }
 
+func rewrite(payload expression, seen *event) ([]byte, error) {
+	variables, err := seen.forRewriting()
+	if err != nil {
+		return nil, err
+	}
+	value, err := payload.evaluate(variables)
+	if err != nil {
+		return nil, err
+	}
+	return writeJSON(seen.digits.restore(value))
+}
+
 // test evaluates a condition. Only true keeps an event; false and null drop
 // it, as a missing field does in JMESPath; anything else is a mistake.
 func test(condition expression, seen *event) (bool, error) {
-	variables, err := seen.variables()
+	variables, err := seen.forCondition()
 	if err != nil {
 		return false, err
 	}
@@ -109,7 +113,20 @@ func test(condition expression, seen *event) (bool, error) {
 	case nil:
 		return false, nil
 	}
-	return false, fmt.Errorf("it gave %v, which is neither true nor false", value)
+	return false, fmt.Errorf("it gave %s, and a condition must give true or false", kindOf(value))
+}
+
+// kindOf names a value without showing it: errors end up in logs.
+func kindOf(value any) string {
+	switch value.(type) {
+	case string:
+		return "text"
+	case map[string]any:
+		return "an object"
+	case []any:
+		return "a list"
+	}
+	return "a number"
 }
 
 func reject(what, text string, m *message.Message, err error) error {

@@ -3,24 +3,16 @@ package transform
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 
 	"github.com/jmespath-community/go-jmespath"
 )
 
-var (
-	literals    = regexp.MustCompile("'(?:[^'\\\\]|\\\\.)*'|`(?:[^`\\\\]|\\\\.)*`|\"(?:[^\"\\\\]|\\\\.)*\"")
-	comparisons = regexp.MustCompile(`[=!<>]=`)
-)
-
+// jmesPath uses the fork of the JMESPath community: the original has had no
+// release for years and leaves mistakes of its own unmended.
 type jmesPath struct{ compiled jmespath.JMESPath }
 
 func compileJMESPath(text string) (expression, error) {
-	if loneEquals(text) {
-		return nil, errors.New("it is not JMESPath: it compares with one = (write ==)")
-	}
-	compiled, err := jmespath.Compile(text)
+	tree, err := jmespath.NewParser().Parse(text)
 	if err != nil {
 		var syntax jmespath.SyntaxError
 		if errors.As(err, &syntax) {
@@ -28,20 +20,23 @@ func compileJMESPath(text string) (expression, error) {
 		}
 		return nil, fmt.Errorf("it is not JMESPath: %w", err)
 	}
+	if err := newChecker().check(tree, top); err != nil {
+		return nil, err
+	}
+	compiled, err := jmespath.Compile(text)
+	if err != nil {
+		return nil, fmt.Errorf("it is not JMESPath: %w", err)
+	}
 	return jmesPath{compiled: compiled}, nil
 }
 
-// loneEquals tells whether a comparison was written with one = instead of two.
-// The parser takes it for the assignment of a let expression, reads no further
-// and says nothing.
-func loneEquals(text string) bool {
-	if strings.Contains(text, "let ") {
-		return false
-	}
-	bare := literals.ReplaceAllString(text, "")
-	return strings.Contains(comparisons.ReplaceAllString(bare, ""), "=")
-}
-
-func (j jmesPath) evaluate(variables map[string]any) (any, error) {
+func (j jmesPath) evaluate(variables map[string]any) (value any, err error) {
+	// The library indexes and asserts as it goes; what it did not foresee is
+	// this event's failure and not the relay's.
+	defer func() {
+		if fault := recover(); fault != nil {
+			value, err = nil, fmt.Errorf("the expression cannot cope with it: %v", fault)
+		}
+	}()
 	return j.compiled.Search(variables)
 }

@@ -1,6 +1,11 @@
 package transform
 
-import "strings"
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+)
 
 // Sanitizer makes a value safe to be filled into a destination, so that no
 // event leaves the prefix that the operator wrote. dotsAllowed is true for
@@ -9,12 +14,15 @@ type Sanitizer func(value string, dotsAllowed bool) string
 
 // NATSToken makes a value safe within a NATS subject: wildcards, blanks,
 // control characters, invalid UTF-8 and (unless allowed) dots become "_", and
-// so does an empty token, at the ends and between dots.
+// so does an empty token, at the ends and between dots. A $ in front becomes
+// one too: subjects that begin with it speak to the server itself.
 func NATSToken(value string, dotsAllowed bool) string {
 	var b strings.Builder
 	lastDot := true // an empty token at the start
-	for _, r := range value {
+	for i, r := range value {
 		switch {
+		case r == '$' && i == 0:
+			b.WriteByte('_')
 		case r == '.' && dotsAllowed:
 			if lastDot {
 				b.WriteByte('_')
@@ -42,4 +50,27 @@ func isBlank(r rune) bool {
 		return true
 	}
 	return false
+}
+
+// NATSSubject says what is wrong with a subject to publish to. It is for what
+// the operator wrote around the placeholders of a template.
+func NATSSubject(subject string) error {
+	for _, r := range subject {
+		switch {
+		case r == '*' || r == '>':
+			return fmt.Errorf("it holds %c, a wildcard: events are published to one subject each", r)
+		case unicode.IsSpace(r) || unicode.IsControl(r) || r == '\uFFFD':
+			return errors.New("it holds a blank, a control character or broken text")
+		}
+	}
+	tokens := strings.Split(subject, ".")
+	for _, token := range tokens {
+		if token == "" {
+			return errors.New("it has nothing before, between or behind its dots")
+		}
+	}
+	if tokens[0] == "$JS" || tokens[0] == "$SYS" {
+		return fmt.Errorf("subjects that begin with %s speak to the server itself", tokens[0])
+	}
+	return nil
 }

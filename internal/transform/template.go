@@ -3,9 +3,12 @@ package transform
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/pg-tide/pg-tide/internal/config"
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
@@ -25,6 +28,10 @@ var placeholders = map[string]struct {
 	"event_id":     {value: func(m *message.Message) string { return m.EventID }},
 	"outbox_id":    {value: func(m *message.Message) string { return strconv.FormatInt(m.OutboxID, 10) }},
 }
+
+// longestDestination bounds a destination, in bytes. A broker that refuses a
+// longer one may drop the connection over it, and would for ever.
+const longestDestination = 1024
 
 // Template makes a destination of an event.
 type Template struct {
@@ -84,18 +91,28 @@ func placeholder(name string) (part, error) {
 		}
 		return part{name: name, path: path}, nil
 	}
-	return part{}, fmt.Errorf("placeholder {%s} is not known: it must be one of {outbox}, {stream}, {op}, {event_type}, {key}, {event_id}, {outbox_id}, {payload.…}, {headers.…}", name)
+	hint := fmt.Sprintf("a field of the payload is written {payload.%s}", name)
+	if near := config.Nearest(name, slices.Sorted(maps.Keys(placeholders))); near != "" {
+		hint = fmt.Sprintf("did you mean {%s}?", near)
+	}
+	return part{}, fmt.Errorf("placeholder {%s} is not known: it must be one of {outbox}, {stream}, {op}, {event_type}, {key}, {event_id}, {outbox_id}, {payload.…}, {headers.…} (%s)", name, hint)
 }
 
 // Text is the template as written.
 func (t *Template) Text() string { return t.text }
 
-// FixedPrefix is the text before the first placeholder.
-func (t *Template) FixedPrefix() string {
-	if len(t.parts) > 0 && t.parts[0].name == "" {
-		return t.parts[0].literal
+// Skeleton is the template with an "x" for each placeholder: whatever is
+// filled in has the place of one plain word, or of several with dots between.
+func (t *Template) Skeleton() string {
+	var b strings.Builder
+	for i := range t.parts {
+		if t.parts[i].name == "" {
+			b.WriteString(t.parts[i].literal)
+			continue
+		}
+		b.WriteByte('x')
 	}
-	return ""
+	return b.String()
 }
 
 // Expand fills in the event. It fails with the verdict reject when a path
@@ -121,6 +138,10 @@ func (t *Template) expand(seen *event) (string, error) {
 			}
 			b.WriteString(t.safe(value, false))
 		}
+	}
+	if b.Len() > longestDestination {
+		return "", delivery.Reject(fmt.Errorf("template %q gives event %s a destination of %d bytes; the most is %d",
+			t.text, seen.message.EventID, b.Len(), longestDestination))
 	}
 	return b.String(), nil
 }

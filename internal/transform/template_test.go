@@ -42,13 +42,15 @@ func TestTemplatesFillInEveryPlaceholder(t *testing.T) {
 func TestWrongTemplatesAreRefused(t *testing.T) {
 	t.Parallel()
 	for template, want := range map[string]string{
-		"":             "empty",
-		"a.{nope}":     "{nope} is not known",
-		"a.{op":        "without a }",
-		"a.op}":        "without a {",
-		"{payload}":    "not known",
-		"{payload..a}": "empty step",
-		"{headers.}":   "empty step",
+		"":              "empty",
+		"a.{nope}":      "{nope} is not known",
+		"a.{strem}":     "did you mean {stream}?",
+		"{customer_id}": "a field of the payload is written {payload.customer_id}",
+		"a.{op":         "without a }",
+		"a.op}":         "without a {",
+		"{payload}":     "not known",
+		"{payload..a}":  "empty step",
+		"{headers.}":    "empty step",
 	} {
 		if _, err := CompileTemplate(template, NATSToken); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q in it", template, err, want)
@@ -65,6 +67,37 @@ func TestAPathToAnObjectIsTheEventsFailure(t *testing.T) {
 	_, err = compiled.Expand(order(created))
 	if verdict, _ := delivery.VerdictOf(err); err == nil || verdict != delivery.VerdictReject {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestNoEventSpeaksToTheServer: subjects that begin with $ are the broker's own.
+func TestNoEventSpeaksToTheServer(t *testing.T) {
+	t.Parallel()
+	for _, template := range []string{"{stream}", "{event_type}", "{key}.x", "{payload.to}"} {
+		compiled, err := CompileTemplate(template, NATSToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const evil = "$JS.API.STREAM.DELETE.ORDERS"
+		m := &message.Message{Stream: evil, EventType: evil, Key: evil, Payload: []byte(`{"to": "` + evil + `"}`)}
+		if got, err := compiled.Expand(m); err != nil || strings.HasPrefix(got, "$") {
+			t.Errorf("%s gave %q, %v", template, got, err)
+		}
+	}
+}
+
+func TestADestinationThatIsTooLongIsTheEventsFailure(t *testing.T) {
+	t.Parallel()
+	compiled, err := CompileTemplate("x.{key}", NATSToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = compiled.Expand(&message.Message{EventID: "e1", Key: strings.Repeat("k", longestDestination)})
+	if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject || !strings.Contains(err.Error(), "event e1") {
+		t.Errorf("got %v", err)
+	}
+	if _, err = compiled.Expand(&message.Message{Key: strings.Repeat("k", longestDestination-2)}); err != nil {
+		t.Errorf("got %v for the longest destination", err)
 	}
 }
 
@@ -113,22 +146,50 @@ func TestNoEventLeavesThePrefixThatTheOperatorWrote(t *testing.T) {
 	})
 }
 
+func TestSubjectsThatNobodyCanPublishToAreRefused(t *testing.T) {
+	t.Parallel()
+	for template, right := range map[string]bool{
+		"events.{op}": true, "{stream}": true, "{a}": false, "$KV.orders.{key}": true, "événements.{op}": true,
+		"a.*.{op}": false, "a.>": false, "a b.{op}": false, "x{key} y": false, "a\t": false, "a\x00": false, "a\u2003b": false, "\xff": false,
+		"{stream}..x": false, ".{stream}": false, "{stream}.": false, "$JS.API.{op}": false, "$SYS.{op}": false,
+	} {
+		compiled, err := CompileTemplate(template, NATSToken)
+		if err == nil {
+			err = NATSSubject(compiled.Skeleton())
+		}
+		if (err == nil) != right {
+			t.Errorf("%q: %v", template, err)
+		}
+	}
+}
+
 func FuzzNATSToken(f *testing.F) {
 	f.Add("a.>", true)
 	f.Add("", false)
 	f.Fuzz(func(t *testing.T, value string, dots bool) {
 		got := NATSToken(value, dots)
-		if !validSubject(got) || !dots && strings.Contains(got, ".") {
+		if !validSubject(got) || strings.HasPrefix(got, "$") || !dots && strings.Contains(got, ".") {
 			t.Errorf("%q became %q", value, got)
 		}
 	})
 }
 
-func FuzzTemplatesNeverPanic(f *testing.F) {
-	f.Add("a.{op}.{payload.x}", `{"x": 1}`)
-	f.Fuzz(func(_ *testing.T, template, payload string) {
-		if compiled, err := CompileTemplate(template, NATSToken); err == nil {
-			_, _ = compiled.Expand(&message.Message{Payload: []byte(payload)})
+func FuzzTemplatesGiveSubjectsBehindTheirPrefix(f *testing.F) {
+	f.Add("a.{op}.{payload.x}", `{"x": 1}`, "o")
+	f.Add("{stream}..{key}", `{}`, "$a.>")
+	f.Fuzz(func(t *testing.T, template, payload, value string) {
+		compiled, err := CompileTemplate(template, NATSToken)
+		if err != nil || NATSSubject(compiled.Skeleton()) != nil {
+			return
+		}
+		m := &message.Message{Outbox: value, Stream: value, Key: value, Op: value, EventType: value, EventID: value, Payload: []byte(payload)}
+		got, err := compiled.Expand(m)
+		if err != nil {
+			return
+		}
+		prefix, _, _ := strings.Cut(template, "{")
+		if !validSubject(got) || !strings.HasPrefix(got, prefix) {
+			t.Errorf("%q gave %q", template, got)
 		}
 	})
 }

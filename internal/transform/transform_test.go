@@ -15,7 +15,8 @@ func order(payload string) *message.Message {
 	}
 }
 
-const created = `{"event_type": "order.created", "total": 149.99, "qty": 2, "customer": {"id": "CUST-42"}, "tags": ["a", "b"]}`
+const created = `{"event_type": "order.created", "total": 149.99, "qty": 2, "customer": {"id": "CUST-42"}, "tags": ["a", "b"],
+	"big": 9007199254740993, "huge": 1e400, "long": 0.1234567890123456789}`
 
 func TestFilters(t *testing.T) {
 	t.Parallel()
@@ -31,6 +32,16 @@ func TestFilters(t *testing.T) {
 		{"jmespath", "contains(payload.tags, 'b')", true},
 		{"jmespath", "headers.tenant == 'acme' && stream == 'orders' && key == 'K-1' && op == 'insert' && event_type == 'order.created'", true},
 		{"jmespath", `headers."x-y" == 'z'`, true},
+		{"jmespath", "@.payload.qty == `2` && $.payload.qty == `2`", true},
+		{"jmespath", "payload.tags[?@ == 'b'] | [0] == 'b'", true},
+		{"jmespath", "length(payload.tags[?@ != 'b' && $.op == 'insert']) == `1`", true},
+		{"jmespath", "let $x = payload.qty in let $y = $x in $y == `2`", true},
+		{"jmespath", "payload.customer.{x: id}.x == 'CUST-42' && payload.*.id != 'x'", true},
+		{"jmespath", "max_by([{n: payload.qty}, {n: payload.total}], &n).n == payload.total", true},
+		// as every number is compared: as a double
+		{"jmespath", "payload.big > `5` && payload.big == `9007199254740993`", true},
+		{"cel", "payload.big > 5.0 && payload.huge > payload.big", true},
+		{"jmespath", "payload.huge > payload.big && payload.long < `1`", true},
 		{"cel", "payload.total > 100 && payload.qty == 2", true},
 		{"cel", "headers.tenant == 'acme' && stream == 'orders' && key == 'K-1' && op == 'insert' && event_type == 'order.created'", true},
 		{"cel", "has(payload.missing) && payload.missing == 1", false},
@@ -114,6 +125,20 @@ func TestWrongExpressionsAreRefusedWithPositionAndHint(t *testing.T) {
 		{"jmespath", "payload.[", "at character"},
 		{"jmespath", "payload.a = 'x'", "not JMESPath"},
 		{"jmespath", "   ", "empty"},
+		// JMESPath itself takes these and then drops or fails every event.
+		{"jmespath", "paylaod.event_type == 'x'", `names "paylaod", and an expression sees payload, headers, stream, key, op and event_type (did you mean "payload"?)`},
+		{"jmespath", "customer_id == 'x'", "written payload.customer_id"},
+		{"jmespath", `payload.a == "x"`, "strings in single quotes"},
+		{"jmespath", "{a: payload.a, b: customer}", `names "customer"`},
+		{"jmespath", "@.customer", `names "customer"`},
+		{"jmespath", "payload.items[?$.customer == a]", `names "customer"`},
+		{"jmespath", "lenght(payload.a)", `calls lenght(), which does not exist (did you mean "length"?)`},
+		{"jmespath", "length(payload.a, payload.b)", "wrong number of arguments: 2"},
+		{"jmespath", "contains(payload.a)", "wrong number of arguments: 1"},
+		{"jmespath", "let $x = payload.a in $y == 'z'", "uses $y"},
+		{"jmespath", "let $x == payload.a in $x", "binds nothing"},
+		{"jmespath", "(let $x = payload.a in $x) == $x", "uses $x"},
+		{"jmespath", "let $x = payload.a, $y = $x in $y", "uses $x"},
 		{"cel", "payload.(", "1:9"},
 		{"cel", "paylaod.total > 1", "undeclared reference to 'paylaod'"},
 		{"python", "x", "must be jmespath or cel"},
@@ -159,7 +184,7 @@ func TestRouterTakesTheFirstRuleThatMatches(t *testing.T) {
 	if _, err := CompileRouter("jmespath", []Rule{{When: "a.[", To: "x"}}, "x", NATSToken); err == nil || !strings.Contains(err.Error(), "routing.rules[0].when") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := CompileRouter("jmespath", []Rule{{When: "a", To: "{x}"}}, "x", NATSToken); err == nil || !strings.Contains(err.Error(), "routing.rules[0].subject") {
+	if _, err := CompileRouter("jmespath", []Rule{{When: "payload.a", To: "{x}"}}, "x", NATSToken); err == nil || !strings.Contains(err.Error(), "routing.rules[0].subject") {
 		t.Errorf("got %v", err)
 	}
 }
