@@ -172,9 +172,24 @@ func compileRouter(values config.Values, technology *Technology) (*transform.Rou
 	templates := []string{fallback}
 	var rules []transform.Rule
 	for _, rule := range routing.List("rules") {
-		rules = append(rules, transform.Rule{When: rule.String("when"), To: rule.String("subject")})
-		templates = append(templates, rule.String("subject"))
+		to := rule.String("subject")
+		rules = append(rules, transform.Rule{When: rule.String("when"), To: to})
+		if to != "" { // which drops the event
+			templates = append(templates, to)
+		}
 	}
 	router, err := transform.CompileRouter(values.Object("transform").String("language"), rules, fallback, technology.Safe)
-	return router, templates, err
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, text := range templates {
+		template, err := transform.CompileTemplate(text, technology.Safe)
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := technology.Destination(template.Skeleton()); err != nil {
+			return nil, nil, fmt.Errorf("template %q cannot be a destination: %w", text, err)
+		}
+	}
+	return router, templates, nil
 }

@@ -24,7 +24,10 @@ func newBuilder() *Builder {
 		},
 		Technologies: Technologies(),
 		Resolver: config.Resolver{
-			LookupEnv: func(name string) (string, bool) { return "nats://from-env:4222", name == "NATS_URL" },
+			LookupEnv: func(name string) (string, bool) {
+				value, ok := map[string]string{"NATS_URL": "nats://from-env:4222", "REGION": "eu"}[name]
+				return value, ok
+			},
 			ReadFile: func(path string) ([]byte, error) {
 				return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 			},
@@ -111,8 +114,25 @@ func TestEveryCommonKeyHasAnEffect(t *testing.T) {
 			to, _ := route(t, p)
 			return to == `one {"a": 1}`
 		}},
-		"routing.default": {`, "routing": {"default": "other"}`, func(t *testing.T, p relay.Plan) bool { to, _ := route(t, p); return to == `other {"a": 1}` }},
-		"a reference":     {`, "subject": "x"`, func(_ *testing.T, p relay.Plan) bool { return p.Sink != nil }},
+		"routing, alias": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "topic": "one"}]}`, func(t *testing.T, p relay.Plan) bool {
+			to, _ := route(t, p)
+			return to == `one {"a": 1}`
+		}},
+		"routing, dropped": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "subject": ""}]}`, func(t *testing.T, p relay.Plan) bool {
+			_, keep := route(t, p)
+			return !keep
+		}},
+		"routing in CEL": {`, "transform": {"language": "cel"}, "routing": {"rules": [{"when": "payload.a == 1", "subject": "one"}]}`, func(t *testing.T, p relay.Plan) bool {
+			to, _ := route(t, p)
+			return to == `one {"a": 1}`
+		}},
+		"routing after the payload": {`, "transform": {"payload": "{a: ` + "`2`" + `}"}, "routing": {"rules": [{"when": "payload.a == ` + "`2`" + `", "subject": "two"}]}`, func(t *testing.T, p relay.Plan) bool {
+			to, _ := route(t, p)
+			return to == `two {"a":2}`
+		}},
+		"subject with a reference": {`, "subject": "x.${env:REGION}.{op}"`, func(t *testing.T, p relay.Plan) bool { to, _ := route(t, p); return to == `x.eu.insert {"a": 1}` }},
+		"routing.default":          {`, "routing": {"default": "other"}`, func(t *testing.T, p relay.Plan) bool { to, _ := route(t, p); return to == `other {"a": 1}` }},
+		"a reference":              {`, "subject": "x"`, func(_ *testing.T, p relay.Plan) bool { return p.Sink != nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,6 +169,16 @@ func TestWrongConfigurationsAreOneSentence(t *testing.T) {
 		{"secret", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "token": "${env:NO_SUCH}"}`, []string{"NO_SUCH"}},
 		{"file", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "token": "${file:/no/such}"}`, []string{"/no/such"}},
 		{"template", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "x.{nope}"}`, []string{"{nope}"}},
+		{"blank in a template", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "a b.{op}"}`, []string{`"a b.{op}"`}},
+		{"wildcard in a template", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "a.*.{op}"}`, []string{`"a.*.{op}"`}},
+		{"empty token in a template", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "a..{op}"}`, []string{`"a..{op}"`}},
+		{"template that ends in a dot", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "a.{op}."}`, []string{`"a.{op}."`}},
+		{"the server's own subjects", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "$JS.API.{op}"}`, []string{`"$JS.API.{op}"`}},
+		{"template of a rule", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"when": "key == 'x'", "subject": "a.*"}]}}`, []string{`"a.*"`}},
+		{"key of a rule", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"whem": "x", "subject": "a"}]}}`, []string{`"routing.rules[0].whem" is not known`, `"routing.rules[0].when" is missing`}},
+		{"secret in an expression", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "key == '${env:NATS_URL}'"}}`, []string{`"transform.filter" may not hold a reference`}},
+		{"misspelt name", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "paylod.a == 'x'"}}`, []string{`did you mean "payload"?`}},
+		{"all at once", pipeline.Forward, `{"sink_type": "nats", "batch_size": "7", "wire_format": "avro", "on_eror": "block"}`, []string{`"url" is missing`, `"batch_size"`, `"wire_format" is "avro"`, `"on_eror"`}},
 		{"expression", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "a.["}}`, []string{"transform.filter", "a.["}},
 		{"routing in an inbox", pipeline.Reverse, `{"source_type": "nats", "url": "nats://a", "subject": "x", "routing": {}}`, []string{`"routing" is not known`}},
 	} {

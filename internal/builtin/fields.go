@@ -24,8 +24,8 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 		{Name: "wire_format", Kind: config.String, Default: "native", Values: []string{"native", "cloudevents"},
 			Help: "How events are encoded: native is CloudEvents in binary mode, cloudevents in structured mode; a source understands both whatever it says"},
 		{Name: "transform", Kind: config.Object, Help: "What is done to each event on its way", Fields: []config.Field{
-			{Name: "filter", Kind: config.String, Help: "Expression that is true for the events to keep"},
-			{Name: "payload", Kind: config.String, Help: "Expression whose value becomes the payload"},
+			{Name: "filter", Kind: config.String, Shown: true, Help: "Expression that is true for the events to keep"},
+			{Name: "payload", Kind: config.String, Shown: true, Help: "Expression whose value becomes the payload"},
 			languageField(),
 		}},
 		{Name: "on_error", Kind: config.String, Default: "dead_letter", Values: []string{"block", "park_key", "dead_letter"},
@@ -44,7 +44,7 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 	if forward {
 		fields = append(fields, config.Field{Name: "routing", Kind: config.Object, Help: "Rules that choose the destination of each event; the first match wins", Fields: []config.Field{
 			{Name: "rules", Kind: config.Array, Help: "The rules in order", Fields: []config.Field{
-				{Name: "when", Kind: config.String, Required: true, Help: "Expression in the pipeline's language, see transform.language"},
+				{Name: "when", Kind: config.String, Required: true, Shown: true, Help: "Expression in the pipeline's language, see transform.language"},
 				{Name: "subject", Kind: config.String, Required: true, Aliases: []string{"topic"}, Help: "Template of the destination; empty drops the event"},
 			}},
 			{Name: "default", Kind: config.String, Help: "Template for events that match no rule; else the sink's own"},

@@ -30,6 +30,8 @@ type Technology struct {
 	TemplateKey string
 	// Safe makes what is filled into a template safe for the transport.
 	Safe transform.Sanitizer
+	// Destination says what is wrong with a destination.
+	Destination func(destination string) error
 	// Spelling is how the transport writes CloudEvents attributes.
 	Spelling func() wire.Spelling
 	Sink     func(values config.Values, ends Ends) (relay.Sink, error)
@@ -45,7 +47,7 @@ func natsTechnology() Technology {
 	return Technology{
 		Name: "nats", Title: "NATS JetStream",
 		SinkFields: nats.SinkFields, SourceFields: nats.SourceFields,
-		TemplateKey: "subject_template", Safe: transform.NATSToken, Spelling: wire.NATS,
+		TemplateKey: "subject_template", Safe: transform.NATSToken, Destination: transform.NATSSubject, Spelling: wire.NATS,
 		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
 			return nats.NewSink(values, natsDeps(ends))
 		},
