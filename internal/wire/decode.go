@@ -24,8 +24,11 @@ func (s Spelling) decode(e *message.Envelope) (message.Message, error) {
 
 func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
 	contentType := s.lookUp(e, s.ContentType)
-	if strings.HasPrefix(strings.ToLower(contentType), structuredType) {
+	switch mediaType(contentType) {
+	case structuredType:
 		return s.decodeStructured(e)
+	case batchType:
+		return message.Message{}, errors.New("it is a batch of CloudEvents; pg_tide takes one event in a message")
 	}
 	if !isJSON(contentType) {
 		return message.Message{}, fmt.Errorf("its content type is %q; pg_tide takes JSON", contentType)
@@ -39,7 +42,10 @@ func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
 	}
 	m := message.Message{Time: e.Time, Payload: e.Body, Headers: headers, Destination: e.Destination}
 	if s.lookUp(e, s.Prefix+attributeSpecVersion) != "" {
-		s.readAttributes(e, &m)
+		extensions := s.readAttributes(e, &m)
+		if m.Headers, err = s.withExtensions(m.Headers, extensions); err != nil {
+			return message.Message{}, err
+		}
 	}
 	return m, complete(&m, e)
 }
@@ -57,14 +63,17 @@ func (s Spelling) lookUp(e *message.Envelope, name string) string {
 	return ""
 }
 
-func (s Spelling) readAttributes(e *message.Envelope, m *message.Message) {
+// readAttributes puts the attributes into m and returns those that have no
+// place there.
+func (s Spelling) readAttributes(e *message.Envelope, m *message.Message) (extensions map[string]any) {
 	for i := range e.Headers {
 		name := e.Headers[i].Name
 		if len(name) <= len(s.Prefix) || !strings.EqualFold(name[:len(s.Prefix)], s.Prefix) {
 			continue
 		}
 		value := unescapeValue(e.Headers[i].Value)
-		switch strings.ToLower(name[len(s.Prefix):]) {
+		switch attribute := strings.ToLower(name[len(s.Prefix):]); attribute {
+		case attributeSpecVersion, attributeContentType:
 		case attributeID:
 			m.EventID = value
 		case attributeSource:
@@ -82,8 +91,11 @@ func (s Spelling) readAttributes(e *message.Envelope, m *message.Message) {
 			m.Stream = value
 		case attributeOp:
 			m.Op = value
+		default:
+			extensions = put(extensions, attribute, value)
 		}
 	}
+	return extensions
 }
 
 // complete fills in what a stranger did not say. CloudEvents promises an id

@@ -59,7 +59,7 @@ func (s Spelling) publishedHeaders(headers []message.Header) ([]byte, error) {
 		if strings.EqualFold(h.Name, headersHeader) {
 			var rest map[string]json.RawMessage
 			if err := json.Unmarshal([]byte(h.Value), &rest); err != nil {
-				return nil, fmt.Errorf("header %s holds %q, which is not a JSON object: %w", headersHeader, h.Value, err)
+				return nil, fmt.Errorf("its header %s is not a JSON object: %w", headersHeader, err)
 			}
 			for name, value := range rest {
 				object = put(object, name, value)
@@ -79,6 +79,33 @@ func (s Spelling) publishedHeaders(headers []message.Header) ([]byte, error) {
 		return nil, fmt.Errorf("write the message's headers as JSON: %w", err)
 	}
 	return text, nil
+}
+
+// withExtensions adds the attributes of a stranger's CloudEvent that a message
+// has no place for to its headers, as the transport spells them, so that they
+// arrive too. A header of that very name wins.
+func (s Spelling) withExtensions(headers []byte, extensions map[string]any) ([]byte, error) {
+	if len(extensions) == 0 {
+		return headers, nil
+	}
+	object := map[string]json.RawMessage{}
+	if len(headers) > 0 {
+		if err := json.Unmarshal(headers, &object); err != nil {
+			return nil, fmt.Errorf("its headers are not a JSON object: %w", err)
+		}
+	}
+	for attribute, value := range extensions {
+		name := s.Prefix + attribute
+		if _, there := object[name]; there {
+			continue
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("write the attribute %s as JSON: %w", attribute, err)
+		}
+		object[name] = text
+	}
+	return json.Marshal(object)
 }
 
 func put(object map[string]any, name string, value any) map[string]any {

@@ -40,6 +40,8 @@ const (
 	jsonType    = "application/json"
 	// structuredType is the content type of an event in structured mode.
 	structuredType = "application/cloudevents+json"
+	// batchType is that of several events in one message.
+	batchType = "application/cloudevents-batch+json"
 	// headersHeader carries those of the publisher's headers that cannot be
 	// headers of the transport as they are.
 	headersHeader = "tide-headers"
@@ -59,11 +61,16 @@ func outboxOf(source string) string {
 	return ""
 }
 
+// mediaType is a content type without its parameters.
+func mediaType(contentType string) string {
+	name, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(name))
+}
+
 // isJSON tells whether a content type is JSON, with or without parameters.
 func isJSON(contentType string) bool {
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
-	return mediaType == "" || mediaType == jsonType || strings.HasSuffix(mediaType, "+json")
+	name := mediaType(contentType)
+	return name == "" || name == jsonType || strings.HasSuffix(name, "+json")
 }
 
 // isToken tells whether name can be a header's name in every transport.

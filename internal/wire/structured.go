@@ -56,22 +56,58 @@ func (s Structured) Encode(m *message.Message) (message.Envelope, error) {
 func (s Structured) Decode(e *message.Envelope) (message.Message, error) { return s.Spelling.decode(e) }
 
 func (s Spelling) decodeStructured(e *message.Envelope) (message.Message, error) {
-	var event structuredEvent
-	if err := json.Unmarshal(e.Body, &event); err != nil {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(e.Body, &members); err != nil {
 		return message.Message{}, fmt.Errorf("the body is not a structured CloudEvent: %w", err)
 	}
-	if event.Data == nil {
+	data := members["data"]
+	if data == nil {
 		return message.Message{}, errors.New(`the structured CloudEvent has no "data"; pg_tide takes JSON payloads only`)
 	}
-	m := message.Message{
-		EventID: event.ID, Source: event.Source, Outbox: outboxOf(event.Source), Stream: event.Stream, Key: event.Subject,
-		Op: event.Op, EventType: event.Type, Time: e.Time, Payload: event.Data, Destination: e.Destination,
+	m := message.Message{Time: e.Time, Payload: data, Destination: e.Destination}
+	extensions, headers, err := readMembers(members, &m)
+	if err != nil {
+		return message.Message{}, err
 	}
-	if event.Time != nil {
-		m.Time = *event.Time
+	if headers != "" {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(headers), &object); err != nil {
+			return message.Message{}, fmt.Errorf("its attribute %s is not a JSON object: %w", attributeHeaders, err)
+		}
+		m.Headers = []byte(headers)
 	}
-	if event.Headers != "" {
-		m.Headers = []byte(event.Headers)
+	if m.Headers, err = s.withExtensions(m.Headers, extensions); err != nil {
+		return message.Message{}, err
 	}
 	return m, complete(&m, e)
+}
+
+// readMembers puts the attributes into m and returns those that have no place
+// there, and the publisher's headers.
+func readMembers(members map[string]json.RawMessage, m *message.Message) (extensions map[string]any, headers string, err error) {
+	places := map[string]*string{
+		attributeID: &m.EventID, attributeSource: &m.Source, attributeType: &m.EventType, attributeSubject: &m.Key,
+		attributeStream: &m.Stream, attributeOp: &m.Op, attributeHeaders: &headers,
+	}
+	for name, value := range members {
+		switch name {
+		case "data", attributeSpecVersion, attributeContentType:
+			continue
+		case attributeTime:
+			var text string
+			if json.Unmarshal(value, &text) == nil {
+				if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+					m.Time = t
+				}
+			}
+			continue
+		}
+		if place := places[name]; place == nil {
+			extensions = put(extensions, name, value)
+		} else if err := json.Unmarshal(value, place); err != nil {
+			return nil, "", fmt.Errorf("its attribute %s is not text", name)
+		}
+	}
+	m.Outbox = outboxOf(m.Source)
+	return extensions, headers, nil
 }

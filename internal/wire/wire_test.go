@@ -170,16 +170,51 @@ func TestStrangersCloudEventIsKnownBySourceAndID(t *testing.T) {
 	}
 }
 
+// TestAttributesWithoutAPlaceArriveAsHeaders: what a stranger's CloudEvent
+// says beyond what a message has is not lost.
+func TestAttributesWithoutAPlaceArriveAsHeaders(t *testing.T) {
+	t.Parallel()
+	binary := message.Envelope{Destination: "s", Coordinates: "nats:S:1", Body: []byte(`1`), Headers: []message.Header{
+		{Name: "ce-specversion", Value: "1.0"}, {Name: "ce-id", Value: "17"}, {Name: "ce-source", Value: "/shop"}, {Name: "ce-type", Value: "t"},
+		{Name: "Ce-DataSchema", Value: "a%20b"}, {Name: "ce-part", Value: "1"}, {Name: "ce-part", Value: "2"}, {Name: "X-A", Value: "x"}}}
+	structured := message.Envelope{Destination: "s", Coordinates: "nats:S:1", Headers: []message.Header{{Name: "Content-Type", Value: structuredType + "; charset=utf-8"}},
+		Body: []byte(`{"specversion":"1.0","id":"17","source":"/shop","type":"t","time":"yesterday","dataschema":"a b","part":["1","2"],"tideheaders":"{\"X-A\":\"x\"}","data":1}`)}
+	for name, e := range map[string]message.Envelope{"binary": binary, "structured": structured} {
+		m, err := Binary{NATS()}.Decode(&e)
+		want := `{"X-A":"x","ce-dataschema":"a b","ce-part":["1","2"]}`
+		if err != nil || m.EventID != "/shop#17" || string(m.Payload) != "1" || !sameJSON(m.Headers, []byte(want)) {
+			t.Errorf("%s: got %+v with headers %s, %v; want the headers %s", name, m, m.Headers, err, want)
+		}
+	}
+}
+
+func TestNullIsAPayload(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]codec{"native": Binary{NATS()}, "cloudevents": Structured{NATS()}} {
+		m := message.Message{EventID: "e", Source: "/" + databaseID + "/o", Outbox: "o", Stream: "o", Op: "insert", EventType: "t", Payload: []byte("null")}
+		e, err := c.Encode(&m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Decode(&e); err != nil || string(got.Payload) != "null" {
+			t.Errorf("%s: got %s, %v", name, got.Payload, err)
+		}
+	}
+}
+
 func TestRefusesWhatIsNotJSON(t *testing.T) {
 	t.Parallel()
 	for name, e := range map[string]message.Envelope{
-		"content type":        {Body: []byte("x"), Headers: []message.Header{{Name: "Content-Type", Value: "text/plain"}}, Coordinates: "c"},
-		"empty":               {Coordinates: "c"},
-		"structured, broken":  {Body: []byte("{"), Headers: []message.Header{{Name: "content-type", Value: structuredType}}, Coordinates: "c"},
-		"structured, no data": {Body: []byte(`{"id":"1"}`), Headers: []message.Header{{Name: "content-type", Value: structuredType}}, Coordinates: "c"},
-		"id too long":         {Body: []byte("1"), EventID: strings.Repeat("x", 513)},
-		"no id at all":        {Body: []byte("1")},
-		"our header, broken":  {Body: []byte("1"), Coordinates: "c", Headers: []message.Header{{Name: "tide-headers", Value: "{"}}},
+		"content type":             {Body: []byte("x"), Headers: []message.Header{{Name: "Content-Type", Value: "text/plain"}}, Coordinates: "c"},
+		"empty":                    {Coordinates: "c"},
+		"structured, broken":       {Body: []byte("{"), Headers: []message.Header{{Name: "content-type", Value: structuredType}}, Coordinates: "c"},
+		"structured, no data":      {Body: []byte(`{"id":"1"}`), Headers: []message.Header{{Name: "content-type", Value: structuredType}}, Coordinates: "c"},
+		"structured, number as id": {Body: []byte(`{"id":1,"data":1}`), Headers: []message.Header{{Name: "content-type", Value: structuredType}}, Coordinates: "c"},
+		"structured, odd headers":  {Body: []byte(`{"id":"1","tideheaders":"[]","data":1}`), Headers: []message.Header{{Name: "content-type", Value: structuredType}}, Coordinates: "c"},
+		"a batch":                  {Body: []byte(`[]`), Headers: []message.Header{{Name: "content-type", Value: batchType}}, Coordinates: "c"},
+		"id too long":              {Body: []byte("1"), EventID: strings.Repeat("x", 513)},
+		"no id at all":             {Body: []byte("1")},
+		"our header, broken":       {Body: []byte("1"), Coordinates: "c", Headers: []message.Header{{Name: "tide-headers", Value: "{"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -191,10 +226,25 @@ func TestRefusesWhatIsNotJSON(t *testing.T) {
 	}
 }
 
-func FuzzDecodeNeverPanics(f *testing.F) {
+// FuzzDecodeGivesWholeMessages: what is decoded has all that an inbox asks for,
+// and its headers are a JSON object.
+func FuzzDecodeGivesWholeMessages(f *testing.F) {
 	f.Add("ce-id", "1", []byte(`{}`))
-	f.Fuzz(func(_ *testing.T, name, value string, body []byte) {
-		e := message.Envelope{Headers: []message.Header{{Name: name, Value: value}, {Name: "ce-specversion", Value: "1.0"}}, Body: body, Coordinates: "c"}
-		_, _ = Binary{NATS()}.Decode(&e)
+	f.Add("content-type", structuredType, []byte(`{"id":"1","x":[1],"data":{}}`))
+	f.Add("tide-headers", `{"a":1}`, []byte(`{"event_type":"t"}`))
+	f.Fuzz(func(t *testing.T, name, value string, body []byte) {
+		e := message.Envelope{Headers: []message.Header{{Name: name, Value: value}, {Name: "ce-specversion", Value: "1.0"}}, Body: body, Coordinates: "c", Destination: "d"}
+		m, err := Binary{NATS()}.Decode(&e)
+		if err != nil {
+			if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
+				t.Errorf("%v has the verdict %d", err, verdict)
+			}
+			return
+		}
+		var headers map[string]any
+		if m.EventID == "" || len(m.EventID) > maxEventID || m.Stream == "" || m.Op == "" || m.EventType == "" || len(m.Payload) == 0 ||
+			m.Headers != nil && json.Unmarshal(m.Headers, &headers) != nil {
+			t.Errorf("got %+v with headers %s", m, m.Headers)
+		}
 	})
 }
