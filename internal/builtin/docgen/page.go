@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/pg-tide/pg-tide/internal/builtin"
@@ -14,7 +15,7 @@ const introduction = `# Configuration of pipelines
 <!-- Generated from the declared fields by ` + "`make generate`" + `; do not edit. -->
 
 A pipeline's configuration is the ` + "`jsonb`" + ` argument of ` + "`tide.relay_set_outbox`" + ` and ` + "`tide.relay_set_inbox`" + `. It is strict: an unknown key is an error that names it and suggests the nearest, in SQL already.
-Every text may refer to ` + "`${env:NAME}`" + ` and ` + "`${file:PATH}`" + `, which the relay resolves when it starts the pipeline; keys marked *secret* should hold nothing else. Configuration is shown with secrets masked.
+Every text may refer to ` + "`${env:NAME}`" + ` and ` + "`${file:PATH}`" + `, which the relay resolves when it starts the pipeline (` + "`$${`" + ` stands for ` + "`${`" + ` itself; a file's last line end is left out); only expressions may not, since they appear in errors. Keys marked *secret* should hold nothing else. Configuration is shown with secrets masked.
 
 A change is followed within a second, without a restart. A wrong configuration stops its own pipeline only; ` + "`tide.relay_status.reason`" + ` says what is wrong.
 
@@ -23,7 +24,7 @@ A change is followed within a second, without a restart. A wrong configuration s
 const templates = `## Templates
 
 Destinations (` + "`subject_template`, `routing`" + `) may hold ` + "`{outbox}`, `{outbox_name}`, `{stream}`, `{stream_table}`, `{op}`, `{event_type}`, `{key}`, `{event_id}`, `{outbox_id}`, `{payload.a.b}`, `{headers.x}`" + `.
-What is filled in is made safe for the transport: wildcards, blanks, control characters and empty parts become ` + "`_`" + `, so that no event leaves the prefix that you wrote. Dots stay in ` + "`{stream}` and `{event_type}`" + `, where they are part of the name, and become ` + "`_`" + ` in all others.
+What is filled in is made safe for the transport: wildcards, blanks, control characters and empty parts become ` + "`_`" + `, as does a ` + "`$`" + ` in front, so that no event leaves the prefix that you wrote. A path that is not there gives ` + "`_`" + `; one that leads to an object or a list, and a destination of more than 1024 bytes, are that event's failure. Dots stay in ` + "`{stream}` and `{event_type}`" + `, where they are part of the name, and become ` + "`_`" + ` in all others.
 
 ## Expressions
 
@@ -34,7 +35,13 @@ What is filled in is made safe for the transport: wildcards, blanks, control cha
 {"transform": {"language": "cel", "filter": "payload.total > 100.0 && has(payload.customer_id)"}}
 ` + "```" + `
 
+A condition (` + "`filter`, `when`" + `) holds when it gives ` + "`true`" + `, and does not when it gives ` + "`false`" + ` or ` + "`null`" + `, as a missing field does in JMESPath. Any other value is a mistake and that event's failure. Names other than the six, and functions that do not exist, are refused at once.
+
+Both languages calculate with double precision. A number that a ` + "`payload`" + ` expression passes on as it came keeps every digit, however many. In CEL, numbers of the payload are doubles: write ` + "`payload.qty + 1.0`" + `; ` + "`int(payload.qty)`" + ` makes an integer.
+
 An expression that fails on one event is that event's failure: ` + "`on_error`" + ` decides what becomes of it, and the others flow on.
+
+A rule whose ` + "`subject`" + ` is empty drops the events that it matches.
 `
 
 // page is the reference of all keys.
@@ -107,7 +114,7 @@ func meaning(f *config.Field) string {
 		parts = append(parts, "One of `"+strings.Join(f.Values, "`, `")+"`")
 	}
 	if f.Min != 0 || f.Max != 0 {
-		parts = append(parts, fmt.Sprintf("From %v to %v", f.Min, f.Max))
+		parts = append(parts, "From "+plain(f.Min)+" to "+plain(f.Max))
 	}
 	if len(f.Aliases) > 0 {
 		parts = append(parts, "Also accepted as `"+strings.Join(f.Aliases, "`, `")+"`")
@@ -117,3 +124,6 @@ func meaning(f *config.Field) string {
 	}
 	return strings.Join(parts, ". ")
 }
+
+// plain writes a bound without an exponent.
+func plain(bound float64) string { return strconv.FormatFloat(bound, 'f', -1, 64) }

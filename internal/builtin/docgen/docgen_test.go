@@ -1,0 +1,130 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pg-tide/pg-tide/internal/builtin"
+	"github.com/pg-tide/pg-tide/internal/config"
+)
+
+// root is where the generator runs: its paths start there.
+const root = "../../.."
+
+func TestGeneratedFilesEqualTheirSource(t *testing.T) {
+	t.Chdir(root)
+	if err := run(true); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckFailsAndWritesNothingWhenAFileDiffers(t *testing.T) {
+	t.Chdir(copyOfFiles(t))
+	const path = "docs/configuration.md"
+	if err := run(true); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("edited"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(true); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "make generate") {
+		t.Errorf("got %v", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "edited" {
+		t.Errorf("the check wrote %q, %v", text, err)
+	}
+	if err := run(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(true); err != nil {
+		t.Errorf("after generating: %v", err)
+	}
+}
+
+// copyOfFiles copies the generated files into a directory of the test's own.
+func copyOfFiles(t *testing.T) string {
+	t.Helper()
+	directory := t.TempDir()
+	for _, path := range []string{"docs/configuration.md", "docs/sinks/nats.md", "docs/sources/nats.md", "schema/functions/config_keys.sql"} {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(directory, path)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directory
+}
+
+// TestEveryDeclaredKeyIsDocumentedAndKnownToSQL walks the declarations.
+func TestEveryDeclaredKeyIsDocumentedAndKnownToSQL(t *testing.T) {
+	t.Parallel()
+	technologies := builtin.Technologies()
+	document, sql := page(technologies), keysSQL(technologies)
+	var walk func(technology, direction, prefix string, fields []config.Field)
+	walk = func(technology, direction, prefix string, fields []config.Field) {
+		for i := range fields {
+			f := &fields[i]
+			if f.Help == "" || strings.HasSuffix(f.Help, ".") {
+				t.Errorf("%s: the help %q must be one sentence without a full stop", prefix+f.Name, f.Help)
+			}
+			if !strings.Contains(document, "`"+prefix+f.Name+"`") {
+				t.Errorf("%s%s is not documented", prefix, f.Name)
+			}
+			if row := "('" + technology + "', '" + direction + "', '" + prefix + f.Name + "'"; !strings.Contains(prefix, "[]") && !strings.Contains(sql, row) {
+				t.Errorf("SQL lacks %s", row)
+			}
+			for _, alias := range f.Aliases {
+				if !strings.Contains(document, "`"+alias+"`") {
+					t.Errorf("the alias %s is not documented", alias)
+				}
+			}
+			inner := prefix + f.Name
+			if f.Kind == config.Array {
+				inner += "[]"
+			}
+			walk(technology, direction, inner+".", f.Fields)
+		}
+	}
+	walk("common", "forward", "", builtin.CommonFields(true, []string{"nats"}))
+	walk("common", "reverse", "", builtin.CommonFields(false, []string{"nats"}))
+	for i := range technologies {
+		walk(technologies[i].Name, "forward", "", technologies[i].SinkFields())
+		walk(technologies[i].Name, "reverse", "", technologies[i].SourceFields())
+	}
+}
+
+// TestDeclarationsFitTogether finds fields that could not be decoded as declared.
+func TestDeclarationsFitTogether(t *testing.T) {
+	t.Parallel()
+	technologies := builtin.Technologies()
+	for i := range technologies {
+		for direction, fields := range map[string][]config.Field{
+			"sink":   append(builtin.CommonFields(true, []string{technologies[i].Name}), technologies[i].SinkFields()...),
+			"source": append(builtin.CommonFields(false, []string{technologies[i].Name}), technologies[i].SourceFields()...),
+		} {
+			seen := map[string]bool{}
+			for _, f := range fields {
+				for _, name := range append([]string{f.Name}, f.Aliases...) {
+					if seen[name] {
+						t.Errorf("%s %s: the key %s is declared twice", technologies[i].Name, direction, name)
+					}
+					seen[name] = true
+				}
+				if f.Required && f.Default != nil {
+					t.Errorf("%s %s: %s is required and has a default", technologies[i].Name, direction, f.Name)
+				}
+				if (f.Min != 0 || f.Max != 0) && f.Max < f.Min {
+					t.Errorf("%s %s: nothing fits between the bounds of %s", technologies[i].Name, direction, f.Name)
+				}
+			}
+		}
+	}
+}
