@@ -114,10 +114,6 @@ func TestEveryCommonKeyHasAnEffect(t *testing.T) {
 			to, _ := route(t, p)
 			return to == `one {"a": 1}`
 		}},
-		"routing, alias": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "topic": "one"}]}`, func(t *testing.T, p relay.Plan) bool {
-			to, _ := route(t, p)
-			return to == `one {"a": 1}`
-		}},
 		"routing, dropped": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "subject": ""}]}`, func(t *testing.T, p relay.Plan) bool {
 			_, keep := route(t, p)
 			return !keep

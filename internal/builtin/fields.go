@@ -45,7 +45,7 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 		fields = append(fields, config.Field{Name: "routing", Kind: config.Object, Help: "Rules that choose the destination of each event; the first match wins", Fields: []config.Field{
 			{Name: "rules", Kind: config.Array, Help: "The rules in order", Fields: []config.Field{
 				{Name: "when", Kind: config.String, Required: true, Shown: true, Help: "Expression in the pipeline's language, see transform.language"},
-				{Name: "subject", Kind: config.String, Required: true, Aliases: []string{"topic"}, Help: "Template of the destination; empty drops the event"},
+				{Name: "subject", Kind: config.String, Required: true, Help: "Template of the destination; empty drops the event"},
 			}},
 			{Name: "default", Kind: config.String, Help: "Template for events that match no rule; else the sink's own"},
 		}})

@@ -132,7 +132,7 @@ func TestWrongExpressionsAreRefusedWithPositionAndHint(t *testing.T) {
 		{"jmespath", "{a: payload.a, b: customer}", `names "customer"`},
 		{"jmespath", "@.customer", `names "customer"`},
 		{"jmespath", "payload.items[?$.customer == a]", `names "customer"`},
-		{"jmespath", "lenght(payload.a)", `calls lenght(), which does not exist (did you mean "length"?)`},
+		{"jmespath", "lengths(payload.a)", `calls lengths(), which does not exist (did you mean "length"?)`},
 		{"jmespath", "length(payload.a, payload.b)", "wrong number of arguments: 2"},
 		{"jmespath", "contains(payload.a)", "wrong number of arguments: 1"},
 		{"jmespath", "let $x = payload.a in $y == 'z'", "uses $y"},
