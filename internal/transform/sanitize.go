@@ -3,6 +3,7 @@ package transform
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -69,8 +70,15 @@ func NATSSubject(subject string) error {
 			return errors.New("it has nothing before, between or behind its dots")
 		}
 	}
-	if tokens[0] == "$JS" || tokens[0] == "$SYS" {
-		return fmt.Errorf("subjects that begin with %s speak to the server itself", tokens[0])
+	// "$" and a placeholder would let an event complete the name: "$" and
+	// "JS.API.STREAM.DELETE.ORDERS". So what may stand there is written out.
+	if strings.HasPrefix(tokens[0], "$") && !slices.Contains(storeSubjects(), tokens[0]) {
+		return fmt.Errorf("subjects that begin with $ speak to the server itself (besides %s; placeholders are written {op}, without a $)",
+			strings.Join(storeSubjects(), " and "))
 	}
 	return nil
 }
+
+// storeSubjects are the first tokens with a $ that events may be published
+// behind: those of key-value and object stores.
+func storeSubjects() []string { return []string{"$KV", "$O"} }

@@ -152,6 +152,9 @@ func TestSubjectsThatNobodyCanPublishToAreRefused(t *testing.T) {
 		"events.{op}": true, "{stream}": true, "{a}": false, "$KV.orders.{key}": true, "événements.{op}": true,
 		"a.*.{op}": false, "a.>": false, "a b.{op}": false, "x{key} y": false, "a\t": false, "a\x00": false, "a\u2003b": false, "\xff": false,
 		"{stream}..x": false, ".{stream}": false, "{stream}.": false, "$JS.API.{op}": false, "$SYS.{op}": false,
+		// an event would complete the name
+		"${stream}": false, "$J{op}.{stream}": false, "$K{key}.x": false, "$KV{key}": false, "${outbox}.{op}": false, "$SRV.{op}": false,
+		"$O.files.{key}": true, "a.${op}": true,
 	} {
 		compiled, err := CompileTemplate(template, NATSToken)
 		if err == nil {
@@ -177,6 +180,7 @@ func FuzzNATSToken(f *testing.F) {
 func FuzzTemplatesGiveSubjectsBehindTheirPrefix(f *testing.F) {
 	f.Add("a.{op}.{payload.x}", `{"x": 1}`, "o")
 	f.Add("{stream}..{key}", `{}`, "$a.>")
+	f.Add("${stream}", `{}`, "JS.API.STREAM.DELETE.ORDERS")
 	f.Fuzz(func(t *testing.T, template, payload, value string) {
 		compiled, err := CompileTemplate(template, NATSToken)
 		if err != nil || NATSSubject(compiled.Skeleton()) != nil {
@@ -188,6 +192,9 @@ func FuzzTemplatesGiveSubjectsBehindTheirPrefix(f *testing.F) {
 			return
 		}
 		prefix, _, _ := strings.Cut(template, "{")
+		if strings.HasPrefix(got, "$") && !strings.HasPrefix(prefix, "$KV.") && !strings.HasPrefix(prefix, "$O.") && got != template {
+			t.Errorf("%q gave %q, which speaks to the server", template, got)
+		}
 		if !validSubject(got) || !strings.HasPrefix(got, prefix) {
 			t.Errorf("%q gave %q", template, got)
 		}
