@@ -17,7 +17,10 @@ import (
 // cannot hold up the pipeline; a field access costs about one.
 const celCostLimit = 1_000_000
 
-type celProgram struct{ program cel.Program }
+type celProgram struct {
+	program  cel.Program
+	failures celFailures
+}
 
 func compileCEL(text string) (expression, error) {
 	env, err := cel.NewEnv(
@@ -40,7 +43,7 @@ func compileCEL(text string) (expression, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be evaluated: %w", err)
 	}
-	return celProgram{program: program}, nil
+	return celProgram{program: program, failures: celFailuresOf(ast)}, nil
 }
 
 // oneLine drops the drawing below CEL's messages.
@@ -55,9 +58,9 @@ func (c celProgram) evaluate(variables map[string]any) (any, error) {
 	}
 	value, _, err := c.program.Eval(variables)
 	if err != nil {
-		return nil, fmt.Errorf("%w (numbers of JSON are doubles: write 1.0 for 1; test for a field with has())", err)
+		return nil, c.failures.tell(err)
 	}
-	return fromCEL(value)
+	return (&celReader{left: longestResult}).read(value)
 }
 
 // celNumber gives CEL, which knows no json.Number, what comes nearest to one
@@ -69,9 +72,19 @@ func celNumber(n json.Number) any {
 	return nearest(n)
 }
 
-// fromCEL turns a value into what can be written as JSON. Integers stay
-// integers: JSON's own conversion would make text of the great ones.
-func fromCEL(value ref.Val) (any, error) {
+// celReader turns a value into what can be written as JSON, while that fits
+// into left bytes.
+type celReader struct{ left int }
+
+// read keeps integers as integers: JSON's own conversion would make text of
+// the great ones.
+func (r *celReader) read(value ref.Val) (any, error) {
+	if s, ok := value.(types.String); ok {
+		r.left -= len(s)
+	}
+	if r.left -= 4; r.left < 0 {
+		return nil, errTooLong
+	}
 	switch v := value.(type) {
 	case types.Bool:
 		return bool(v), nil
@@ -86,31 +99,29 @@ func fromCEL(value ref.Val) (any, error) {
 	case types.Null:
 		return nil, nil
 	case traits.Mapper:
-		return objectFromCEL(v)
+		return r.object(v)
 	case traits.Lister:
-		return listFromCEL(v)
+		return r.list(v)
 	}
 	// Times, durations and bytes have a form in JSON; types and functions have none.
 	native, err := value.ConvertToNative(reflect.TypeFor[*structpb.Value]())
-	if err != nil {
-		return nil, fmt.Errorf("its value cannot be written as JSON: %w", err)
-	}
 	converted, ok := native.(*structpb.Value)
-	if !ok {
+	if err != nil || !ok {
 		return nil, fmt.Errorf("its value of type %s cannot be written as JSON", value.Type().TypeName())
 	}
 	return converted.AsInterface(), nil
 }
 
-func objectFromCEL(m traits.Mapper) (any, error) {
+func (r *celReader) object(m traits.Mapper) (any, error) {
 	object := map[string]any{}
 	for keys := m.Iterator(); keys.HasNext() == types.True; {
 		key := keys.Next()
 		name, ok := key.(types.String)
 		if !ok {
-			return nil, fmt.Errorf("its value has the key %v, and JSON has text for keys only", key.Value())
+			return nil, fmt.Errorf("its value has a key of type %s, and JSON has text for keys only", key.Type().TypeName())
 		}
-		value, err := fromCEL(m.Get(key))
+		r.left -= len(name)
+		value, err := r.read(m.Get(key))
 		if err != nil {
 			return nil, err
 		}
@@ -119,10 +130,10 @@ func objectFromCEL(m traits.Mapper) (any, error) {
 	return object, nil
 }
 
-func listFromCEL(l traits.Lister) (any, error) {
+func (r *celReader) list(l traits.Lister) (any, error) {
 	list := []any{}
 	for items := l.Iterator(); items.HasNext() == types.True; {
-		value, err := fromCEL(items.Next())
+		value, err := r.read(items.Next())
 		if err != nil {
 			return nil, err
 		}

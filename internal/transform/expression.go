@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jmespath-community/go-jmespath/pkg/functions"
+
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
@@ -66,7 +68,11 @@ func Compile(o Options) (*Expressions, error) {
 }
 
 // Apply filters m and rewrites its payload. It fails with the verdict reject.
+// Without expressions it keeps m as it is.
 func (e *Expressions) Apply(m *message.Message) (keep bool, err error) {
+	if e == nil {
+		return true, nil
+	}
 	seen := &event{message: m}
 	if e.filter != nil {
 		if keep, err = test(e.filter, seen); err != nil || !keep {
@@ -92,6 +98,9 @@ func rewrite(payload expression, seen *event) ([]byte, error) {
 	value, err := payload.evaluate(variables)
 	if err != nil {
 		return nil, err
+	}
+	if measure(value, longestResult) < 0 {
+		return nil, errTooLong
 	}
 	return writeJSON(seen.digits.restore(value))
 }
@@ -119,12 +128,18 @@ func test(condition expression, seen *event) (bool, error) {
 // kindOf names a value without showing it: errors end up in logs.
 func kindOf(value any) string {
 	switch value.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "a boolean"
 	case string:
 		return "text"
 	case map[string]any:
 		return "an object"
 	case []any:
 		return "a list"
+	case functions.ExpRef:
+		return "an expression"
 	}
 	return "a number"
 }

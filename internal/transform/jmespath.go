@@ -5,11 +5,16 @@ import (
 	"fmt"
 
 	"github.com/jmespath-community/go-jmespath"
+	"github.com/jmespath-community/go-jmespath/pkg/interpreter"
+	"github.com/jmespath-community/go-jmespath/pkg/parsing"
 )
 
 // jmesPath uses the fork of the JMESPath community: the original has had no
 // release for years and leaves mistakes of its own unmended.
-type jmesPath struct{ compiled jmespath.JMESPath }
+type jmesPath struct {
+	tree   parsing.ASTNode
+	caller *caller
+}
 
 func compileJMESPath(text string) (expression, error) {
 	tree, err := jmespath.NewParser().Parse(text)
@@ -20,14 +25,12 @@ func compileJMESPath(text string) (expression, error) {
 		}
 		return nil, fmt.Errorf("it is not JMESPath: %w", err)
 	}
-	if err := newChecker().check(tree, top); err != nil {
+	calls := newCaller()
+	checks := &checker{functions: calls.known, bound: map[string]bool{}}
+	if err := checks.check(tree, top); err != nil {
 		return nil, err
 	}
-	compiled, err := jmespath.Compile(text)
-	if err != nil {
-		return nil, fmt.Errorf("it is not JMESPath: %w", err)
-	}
-	return jmesPath{compiled: compiled}, nil
+	return jmesPath{tree: tree, caller: calls}, nil
 }
 
 func (j jmesPath) evaluate(variables map[string]any) (value any, err error) {
@@ -38,5 +41,5 @@ func (j jmesPath) evaluate(variables map[string]any) (value any, err error) {
 			value, err = nil, fmt.Errorf("the expression cannot cope with it: %v", fault)
 		}
 	}()
-	return j.compiled.Search(variables)
+	return interpreter.NewInterpreter(variables, j.caller, nil).Execute(j.tree, variables)
 }

@@ -30,14 +30,6 @@ type checker struct {
 	bound     map[string]bool
 }
 
-func newChecker() *checker {
-	c := &checker{functions: map[string]functions.FunctionEntry{}, bound: map[string]bool{}}
-	for _, f := range functions.GetDefaultFunctions() {
-		c.functions[f.Name] = f
-	}
-	return c
-}
-
 func (c *checker) check(node parsing.ASTNode, at place) error {
 	switch node.NodeType {
 	case parsing.ASTField:
