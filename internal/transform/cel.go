@@ -20,6 +20,7 @@ const celCostLimit = 1_000_000
 type celProgram struct {
 	program  cel.Program
 	failures celFailures
+	wanted   needs
 }
 
 func compileCEL(text string) (expression, error) {
@@ -43,8 +44,15 @@ func compileCEL(text string) (expression, error) {
 	if err != nil {
 		return nil, fmt.Errorf("it cannot be evaluated: %w", err)
 	}
-	return celProgram{program: program, failures: celFailuresOf(ast)}, nil
+	c := celProgram{program: program, failures: celFailuresOf(ast)}
+	for _, reference := range ast.NativeRep().ReferenceMap() {
+		c.wanted.payload = c.wanted.payload || reference.Name == namePayload
+		c.wanted.headers = c.wanted.headers || reference.Name == nameHeaders
+	}
+	return c, nil
 }
+
+func (c celProgram) needs() needs { return c.wanted }
 
 // oneLine drops the drawing below CEL's messages.
 func oneLine(text string) string {

@@ -23,6 +23,10 @@ func names() []string {
 	return []string{namePayload, nameHeaders, nameStream, nameKey, nameOp, nameEventType}
 }
 
+// needs are the parts of an event that an expression or placeholder looks
+// into, and that have to be parsed for it.
+type needs struct{ payload, headers bool }
+
 // event is what expressions and templates see of a message. Payload and
 // headers are parsed at the first use, their numbers still as written.
 type event struct {
@@ -30,50 +34,59 @@ type event struct {
 	payload any
 	headers any
 	digits  digits
-	parsed  bool
+	parsed  needs
 }
 
-// parse reads payload and headers as JSON.
-func (e *event) parse() error {
-	if e.parsed {
-		return nil
-	}
+// parse reads what is needed as JSON.
+func (e *event) parse(wanted needs) error {
 	var err error
-	if e.payload, err = parseJSON(e.message.Payload); err != nil {
-		return fmt.Errorf("its payload is not JSON: %w", err)
-	}
-	e.headers = map[string]any{}
-	if len(e.message.Headers) > 0 {
-		if e.headers, err = parseJSON(e.message.Headers); err != nil {
-			return fmt.Errorf("its headers are not JSON: %w", err)
+	if wanted.payload && !e.parsed.payload {
+		if e.payload, err = parseJSON(e.message.Payload); err != nil {
+			return fmt.Errorf("its payload is not JSON: %w", err)
 		}
+		e.parsed.payload = true
 	}
-	e.parsed = true
+	if wanted.headers && !e.parsed.headers {
+		e.headers = map[string]any{}
+		if len(e.message.Headers) > 0 {
+			if e.headers, err = parseJSON(e.message.Headers); err != nil {
+				return fmt.Errorf("its headers are not JSON: %w", err)
+			}
+		}
+		e.parsed.headers = true
+	}
 	return nil
 }
 
 // forCondition are the variables of an expression that decides.
-func (e *event) forCondition() (map[string]any, error) {
-	if err := e.parse(); err != nil {
+func (e *event) forCondition(wanted needs) (map[string]any, error) {
+	if err := e.parse(wanted); err != nil {
 		return nil, err
 	}
-	return e.variables(nearest), nil
+	return e.variables(wanted, nearest), nil
 }
 
 // forRewriting are the variables of an expression that makes a payload.
-func (e *event) forRewriting() (map[string]any, error) {
-	if err := e.parse(); err != nil {
+func (e *event) forRewriting(wanted needs) (map[string]any, error) {
+	if err := e.parse(wanted); err != nil {
 		return nil, err
 	}
 	e.digits.remember([]any{e.payload, e.headers})
-	return e.variables(e.digits.forRewriting), nil
+	return e.variables(wanted, e.digits.forRewriting), nil
 }
 
-func (e *event) variables(number func(json.Number) any) map[string]any {
-	return map[string]any{
-		namePayload: copyOf(e.payload, number), nameHeaders: copyOf(e.headers, number), nameStream: e.message.Stream,
+func (e *event) variables(wanted needs, number func(json.Number) any) map[string]any {
+	variables := map[string]any{
+		namePayload: nil, nameHeaders: nil, nameStream: e.message.Stream,
 		nameKey: e.message.Key, nameOp: e.message.Op, nameEventType: e.message.EventType,
 	}
+	if wanted.payload {
+		variables[namePayload] = copyOf(e.payload, number)
+	}
+	if wanted.headers {
+		variables[nameHeaders] = copyOf(e.headers, number)
+	}
+	return variables
 }
 
 // parseJSON reads JSON, its numbers as they are written.

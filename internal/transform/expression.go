@@ -13,6 +13,8 @@ import (
 
 // expression is a compiled expression of either language.
 type expression interface {
+	// needs says what has to be parsed for it.
+	needs() needs
 	// evaluate returns a value that can be written as JSON.
 	evaluate(variables map[string]any) (any, error)
 }
@@ -91,7 +93,7 @@ func (e *Expressions) Apply(m *message.Message) (keep bool, err error) {
 }
 
 func rewrite(payload expression, seen *event) ([]byte, error) {
-	variables, err := seen.forRewriting()
+	variables, err := seen.forRewriting(payload.needs())
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +110,7 @@ func rewrite(payload expression, seen *event) ([]byte, error) {
 // test evaluates a condition. Only true keeps an event; false and null drop
 // it, as a missing field does in JMESPath; anything else is a mistake.
 func test(condition expression, seen *event) (bool, error) {
-	variables, err := seen.forCondition()
+	variables, err := seen.forCondition(condition.needs())
 	if err != nil {
 		return false, err
 	}

@@ -14,6 +14,7 @@ import (
 type jmesPath struct {
 	tree   parsing.ASTNode
 	caller *caller
+	wanted needs
 }
 
 func compileJMESPath(text string) (expression, error) {
@@ -30,7 +31,26 @@ func compileJMESPath(text string) (expression, error) {
 	if err := checks.check(tree, top); err != nil {
 		return nil, err
 	}
-	return jmesPath{tree: tree, caller: calls}, nil
+	return jmesPath{tree: tree, caller: calls, wanted: neededBy(tree)}, nil
+}
+
+func (j jmesPath) needs() needs { return j.wanted }
+
+// neededBy errs on the safe side: what stands for the whole may be all of it.
+func neededBy(node parsing.ASTNode) needs {
+	var wanted needs
+	switch node.NodeType {
+	case parsing.ASTCurrentNode, parsing.ASTRootNode, parsing.ASTValueProjection:
+		return needs{payload: true, headers: true}
+	case parsing.ASTField:
+		wanted = needs{payload: node.Value == namePayload, headers: node.Value == nameHeaders}
+	}
+	for _, child := range node.Children {
+		inner := neededBy(child)
+		wanted.payload = wanted.payload || inner.payload
+		wanted.headers = wanted.headers || inner.headers
+	}
+	return wanted
 }
 
 func (j jmesPath) evaluate(variables map[string]any) (value any, err error) {

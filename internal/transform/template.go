@@ -83,7 +83,7 @@ func placeholder(name string) (part, error) {
 		return part{name: name}, nil
 	}
 	path := strings.Split(name, ".")
-	if (path[0] == "payload" || path[0] == "headers") && len(path) > 1 {
+	if (path[0] == namePayload || path[0] == nameHeaders) && len(path) > 1 {
 		for _, step := range path {
 			if step == "" {
 				return part{}, fmt.Errorf("placeholder {%s} has an empty step", name)
@@ -148,11 +148,12 @@ func (t *Template) expand(seen *event) (string, error) {
 
 // lookUp follows a path; a missing step gives "".
 func lookUp(seen *event, path []string) (string, error) {
-	if err := seen.parse(); err != nil {
+	inHeaders := path[0] == nameHeaders
+	if err := seen.parse(needs{payload: !inHeaders, headers: inHeaders}); err != nil {
 		return "", err
 	}
 	value := seen.payload
-	if path[0] == "headers" {
+	if inHeaders {
 		value = seen.headers
 	}
 	for _, step := range path[1:] {

@@ -188,3 +188,57 @@ func TestRouterTakesTheFirstRuleThatMatches(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestOnlyWhatIsAskedForIsParsed shows it with text that cannot be parsed.
+func TestOnlyWhatIsAskedForIsParsed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		language, filter string
+		needs            needs
+	}{
+		{"jmespath", "op == 'insert' && starts_with(stream, 'ord')", needs{}},
+		{"jmespath", "headers.tenant == 'acme'", needs{headers: true}},
+		{"jmespath", "payload.a == `1`", needs{payload: true}},
+		{"jmespath", "not_null(headers.x, payload.a) == `1`", needs{payload: true, headers: true}},
+		{"jmespath", "values(@)[0] != 'x'", needs{payload: true, headers: true}},
+		{"jmespath", "* | length(@) == `6`", needs{payload: true, headers: true}},
+		{"jmespath", "$.op == 'insert'", needs{payload: true, headers: true}},
+		{"jmespath", "let $x = payload in $x.a == `1`", needs{payload: true}},
+		{"cel", "op == 'insert' && stream.startsWith('ord')", needs{}},
+		{"cel", "headers.tenant == 'acme'", needs{headers: true}},
+		{"cel", "[1].exists(payload, payload == 1) && op == 'insert'", needs{payload: true}}, // a variable of that name counts
+		{"cel", "has(payload.a)", needs{payload: true}},
+	} {
+		e, err := Compile(Options{Language: c.language, Filter: c.filter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keep, err := e.Apply(&message.Message{Stream: "orders", Op: "insert", Payload: []byte(`{"a": 1}`), Headers: []byte(`{"tenant": "acme"}`)}); !keep || err != nil {
+			t.Errorf("%s: %t, %v", c.filter, keep, err)
+		}
+		for _, broken := range []needs{{payload: true}, {headers: true}} {
+			m := &message.Message{Stream: "orders", Op: "insert", Payload: []byte(`{"a": 1}`), Headers: []byte(`{"tenant": "acme"}`)}
+			if broken.payload {
+				m.Payload = []byte("{")
+			} else {
+				m.Headers = []byte("{")
+			}
+			asked := broken.payload && c.needs.payload || broken.headers && c.needs.headers
+			if _, err := e.Apply(m); (err != nil) != asked {
+				t.Errorf("%s: got %v although broken is %+v", c.filter, err, broken)
+			}
+		}
+	}
+	for template, broken := range map[string]*message.Message{
+		"{headers.x}": {Payload: []byte("{"), Headers: []byte(`{"x": "y"}`)},
+		"{payload.x}": {Payload: []byte(`{"x": "y"}`), Headers: []byte("{")},
+	} {
+		compiled, err := CompileTemplate(template, NATSToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := compiled.Expand(broken); err != nil || got != "y" {
+			t.Errorf("%s gave %q, %v", template, got, err)
+		}
+	}
+}
