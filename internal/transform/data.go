@@ -66,13 +66,13 @@ func (e *event) forCondition(wanted needs) (map[string]any, error) {
 	return e.variables(wanted, nearest), nil
 }
 
-// forRewriting are the variables of an expression that makes a payload.
-func (e *event) forRewriting(wanted needs) (map[string]any, error) {
+// prepareRewriting parses what is needed and remembers how its numbers are written.
+func (e *event) prepareRewriting(wanted needs) error {
 	if err := e.parse(wanted); err != nil {
-		return nil, err
+		return err
 	}
 	e.digits.remember([]any{e.payload, e.headers})
-	return e.variables(wanted, e.digits.forRewriting), nil
+	return nil
 }
 
 func (e *event) variables(wanted needs, number func(json.Number) any) map[string]any {

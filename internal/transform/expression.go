@@ -93,11 +93,10 @@ func (e *Expressions) Apply(m *message.Message) (keep bool, err error) {
 }
 
 func rewrite(payload expression, seen *event) ([]byte, error) {
-	variables, err := seen.forRewriting(payload.needs())
-	if err != nil {
+	if err := seen.prepareRewriting(payload.needs()); err != nil {
 		return nil, err
 	}
-	value, err := payload.evaluate(variables)
+	value, err := evaluate(payload, seen)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +104,13 @@ func rewrite(payload expression, seen *event) ([]byte, error) {
 		return nil, errTooLong
 	}
 	return writeJSON(seen.digits.restore(value))
+}
+
+func evaluate(payload expression, seen *event) (any, error) {
+	if len(seen.digits.clashes) > 0 {
+		return evaluateExactly(payload, seen)
+	}
+	return payload.evaluate(seen.variables(payload.needs(), seen.digits.forRewriting))
 }
 
 // test evaluates a condition. Only true keeps an event; false and null drop

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -123,6 +124,37 @@ func TestNeighboursThatShareADoubleKeepTheirDigits(t *testing.T) {
 		m := message.Message{Payload: []byte(text)}
 		if _, err := compiledPayload(t, language, "payload").Apply(&m); err != nil || string(m.Payload) != text {
 			t.Errorf("%s: became %s, %v", language, m.Payload, err)
+		}
+	}
+}
+
+// TestCalculatingWithSuchNeighboursIsNeverNull: identifiers that follow each
+// other are such numbers.
+func TestCalculatingWithSuchNeighboursIsNeverNull(t *testing.T) {
+	t.Parallel()
+	const text = `{"a":9007199254740993,"b":9007199254740992,"n":2,"list":[9007199254740993,1]}`
+	for _, c := range []struct{ language, expression, want string }{
+		{"jmespath", "{id: payload.a, before: payload.b, n: payload.n}", `{"before":9007199254740992,"id":9007199254740993,"n":2}`},
+		{"jmespath", "{id: payload.a, later: payload.a > `5`, same: payload.a == payload.b, n: payload.n * `2`}", `{"id":9007199254740993,"later":true,"n":4,"same":true}`},
+		{"jmespath", "payload.a / `9007199254740992`", "1"},
+		{"jmespath", "abs(payload.a) > `1`", "true"},
+		{"jmespath", "{id: payload.a, list: payload.list[?@ > `5`]}", ""}, // which of the two is in the list?
+		{"jmespath", "abs(payload.a)", ""},
+		{"jmespath", "payload.a + `0`", ""},
+		{"cel", "{'id': payload.a, 'later': payload.a > 5, 'half': payload.n / 2.0}", `{"half":1,"id":9007199254740993,"later":true}`},
+		{"cel", "payload.a / 9007199254740992.0", "1"},
+		{"cel", "[payload.a, payload.b, payload.list[0]]", "[9007199254740993,9007199254740992,9007199254740993]"},
+		{"cel", "payload.a * 1.0", ""},
+	} {
+		m := message.Message{EventID: "e1", Payload: []byte(text)}
+		_, err := compiledPayload(t, c.language, c.expression).Apply(&m)
+		switch {
+		case c.want == "":
+			if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject || !strings.Contains(err.Error(), "cannot tell apart") {
+				t.Errorf("%s gave %s, %v; want a rejection", c.expression, m.Payload, err)
+			}
+		case err != nil || string(m.Payload) != c.want:
+			t.Errorf("%s gave %s, %v; want %s", c.expression, m.Payload, err, c.want)
 		}
 	}
 }
