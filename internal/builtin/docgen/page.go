@@ -39,6 +39,8 @@ A condition (` + "`filter`, `when`" + `) holds when it gives ` + "`true`" + `, a
 
 Both languages calculate with double precision. A number that a ` + "`payload`" + ` expression passes on as it came keeps every digit, however many. In CEL, numbers of the payload are doubles: write ` + "`payload.qty + 1.0`" + `; ` + "`int(payload.qty)`" + ` makes an integer.
 
+A result of more than 64 MiB is that event's failure, and so may be a payload that calculates with numbers closer than double precision. A destination may begin with a dollar sign only as $KV. or $O., written out.
+
 An expression that fails on one event is that event's failure: ` + "`on_error`" + ` decides what becomes of it, and the others flow on.
 
 A rule whose ` + "`subject`" + ` is empty drops the events that it matches.
