@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
@@ -231,34 +232,39 @@ func (c *connection) explainConsumer(doing, stream string, s *consumerSettings, 
 }
 
 // settle makes sure that what an earlier session left unacknowledged comes
-// before anything later, and returns the next delivery number, or 0 when
-// others read as well and the numbers have gaps for us.
+// before anything later. It returns the next delivery number, or 0 when others
+// read as well and the numbers have gaps for us; and what it took already.
 //
 // Without it: a relay dies with 1 to 9 delivered and not inserted; for
 // ack_wait the broker gives the next session 10, 11, … and only then 1 to 9.
-func (c *connection) settle(ctx context.Context, consumer jetstream.Consumer, s *consumerSettings) (uint64, error) {
+func (c *connection) settle(ctx context.Context, consumer jetstream.Consumer, s *consumerSettings) (next uint64, due []*natsgo.Msg, err error) {
 	info, err := c.consumerInfo(ctx, consumer)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	shared := s.shared(&info.Config)
 	if info.NumAckPending > 0 && !shared && c.atLeast(2, 14) {
 		request, cancel := c.request(ctx)
 		defer cancel()
 		if _, err := c.js.ResetConsumer(request, info.Stream, info.Name); err != nil {
-			return 0, c.explainRequest("reset consumer "+info.Name, c.answer(request, err))
+			return 0, nil, c.explainRequest("reset consumer "+info.Name, c.answer(request, err))
 		}
-		return 1, nil
+		return 1, nil, nil
 	}
 	if info.NumAckPending > 0 {
 		if info, err = c.awaitExpiry(ctx, consumer, info); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	if shared {
-		return 0, nil
+	if info.NumAckPending > 0 {
+		// Sorted, their numbers are not in sequence.
+		due, err = c.takeDue(ctx, info)
+		return 0, due, err
 	}
-	return info.Delivered.Consumer + 1, nil
+	if shared {
+		return 0, nil, nil
+	}
+	return info.Delivered.Consumer + 1, nil, nil
 }
 
 // awaitExpiry waits until whatever was delivered before is acknowledged or

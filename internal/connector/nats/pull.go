@@ -43,7 +43,8 @@ type puller struct {
 // pullRequest is what JetStream expects on the consumer's subject.
 type pullRequest struct {
 	Batch     int           `json:"batch"`
-	Expires   time.Duration `json:"expires"`
+	Expires   time.Duration `json:"expires,omitempty"`
+	NoWait    bool          `json:"no_wait,omitempty"`
 	MaxBytes  int           `json:"max_bytes,omitempty"`
 	Heartbeat time.Duration `json:"idle_heartbeat,omitempty"`
 }
@@ -51,7 +52,7 @@ type pullRequest struct {
 func newPuller(conn *connection, info *jetstream.ConsumerInfo, limit int) (*puller, error) {
 	cfg := &info.Config
 	p := &puller{
-		conn: conn, subject: "$JS.API.CONSUMER.MSG.NEXT." + info.Stream + "." + info.Name,
+		conn: conn, subject: pullSubject(info),
 		drained:  make(chan struct{}),
 		limit:    2 * max(limit, 1), // one batch while another is being inserted
 		maxBytes: max(minPullBytes, 4*int(conn.nc.MaxPayload())),
@@ -76,6 +77,10 @@ func newPuller(conn *connection, info *jetstream.ConsumerInfo, limit int) (*pull
 	}
 	p.sub.SetClosedHandler(func(string) { close(p.drained) })
 	return p, nil
+}
+
+func pullSubject(info *jetstream.ConsumerInfo) string {
+	return "$JS.API.CONSUMER.MSG.NEXT." + info.Stream + "." + info.Name
 }
 
 // topUp asks for more once half of a batch was taken.

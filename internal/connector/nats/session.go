@@ -38,19 +38,20 @@ type session struct {
 	prefix   string // of coordinates
 	stopping chan struct{}
 
-	fetching sync.Mutex // held by fetch; guards the next two
+	fetching sync.Mutex // held by fetch; guards the next three
 	puller   *puller
-	next     uint64 // delivery number expected next; 0: not checked
+	next     uint64        // delivery number expected next; 0: not checked
+	due      []*natsgo.Msg // taken when the session began, in order; comes first
 
 	mu      sync.Mutex
 	unacked map[uint64]*natsgo.Msg // by delivery number
 }
 
-func newSession(conn *connection, stream *jetstream.StreamInfo, consumer jetstream.Consumer, settings *consumerSettings, next uint64) *session {
+func newSession(conn *connection, stream *jetstream.StreamInfo, consumer jetstream.Consumer, settings *consumerSettings, next uint64, due []*natsgo.Msg) *session {
 	// A stream that is deleted and made again numbers from 1 once more; its
 	// time of creation keeps a coordinate from naming two messages.
 	return &session{
-		conn: conn, consumer: consumer, settings: settings, next: next,
+		conn: conn, consumer: consumer, settings: settings, next: next, due: due,
 		prefix:   "nats:" + stream.Config.Name + ":" + strconv.FormatInt(stream.Created.UnixNano(), 36) + ":",
 		stopping: make(chan struct{}),
 		unacked:  map[uint64]*natsgo.Msg{},
@@ -89,6 +90,13 @@ func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error
 // collect waits for one message and takes what else is there.
 func (s *session) collect(ctx context.Context, limit int) ([]received, error) {
 	var batch []received
+	for len(batch) < limit && len(s.due) > 0 {
+		one, err := s.track(ctx, s.due[0])
+		if err != nil {
+			return nil, err
+		}
+		batch, s.due = append(batch, one), s.due[1:]
+	}
 	for len(batch) < limit {
 		if err := s.puller.topUp(); err != nil {
 			return nil, err
@@ -276,26 +284,37 @@ func (s *session) close(ctx context.Context) {
 	close(s.stopping)
 	s.fetching.Lock()
 	defer s.fetching.Unlock()
-	if s.puller == nil {
-		return
+	if s.puller != nil {
+		s.drain()
 	}
+	for _, msg := range s.due {
+		s.hold(msg)
+	}
+	s.handBack(ctx)
+}
+
+// drain takes what the broker has sent already.
+func (s *session) drain() {
 	patience := time.NewTimer(flushTimeout)
 	defer patience.Stop()
 	s.puller.drain(patience.C)
 	for {
 		select {
 		case msg := <-s.puller.incoming:
-			if meta, err := msg.Metadata(); err == nil {
-				s.mu.Lock()
-				s.unacked[meta.Sequence.Consumer] = msg
-				s.mu.Unlock()
-			}
-			continue
+			s.hold(msg)
 		default:
+			return
 		}
-		break
 	}
-	s.handBack(ctx)
+}
+
+// hold remembers an event to be handed back; a status is none.
+func (s *session) hold(msg *natsgo.Msg) {
+	if meta, err := msg.Metadata(); err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unacked[meta.Sequence.Consumer] = msg
+	}
 }
 
 // handBack is a courtesy: without it the broker finds out after ack_wait.

@@ -68,11 +68,11 @@ func (s *Source) open(ctx context.Context, conn *connection) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, err := conn.settle(ctx, consumer, &s.consumer)
+	next, due, err := conn.settle(ctx, consumer, &s.consumer)
 	if err != nil {
 		return nil, err
 	}
-	return newSession(conn, stream, consumer, &s.consumer, next), nil
+	return newSession(conn, stream, consumer, &s.consumer, next, due), nil
 }
 
 // Fetch waits until there is something, and returns at most limit envelopes
