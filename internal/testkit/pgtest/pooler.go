@@ -24,8 +24,7 @@ func Pooler(t testing.TB, server *throwaway.Server) (through func(dsn string) st
 	t.Helper()
 	program := poolerProgram(t)
 	port := freePort(t)
-	// Not t.TempDir: root's pooler runs as another user, who must get there.
-	dir, err := os.MkdirTemp("", "pg-tide-pooler-")
+	dir, err := os.MkdirTemp("", "pg-tide-pooler-") //nolint:usetesting // root's pooler runs as another user, who must get there
 	if err != nil {
 		t.Fatalf("make a directory for PgBouncer: %v", err)
 	}
@@ -42,11 +41,11 @@ pool_mode = transaction
 default_pool_size = 10
 max_client_conn = 200
 `, server.Port, server.Password, port)
-	// The password is a throwaway server's; that server dies with the test.
-	if err := os.WriteFile(config, []byte(text), 0o644); err != nil { //nolint:gosec // see above: another user reads it
+	// Another user reads it. The password in it dies with the test.
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatalf("write PgBouncer's configuration: %v", err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // as above
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	arguments := []string{"-q", config}
