@@ -211,7 +211,7 @@ func (f *traffic) backlog(t *testing.T, events int) {
 	f.orders.execute(t, `
 		insert into ledger
 		select tide.outbox_publish('order_events', 'orders', jsonb_build_object('n', i), key => 'b' || i % 50), 'b' || i % 50, i
-		from generate_series(1, $1::bigint) i`, events)
+		from (select coalesce(max(l.n), 0) as n from ledger l where l.key like 'b%') done, generate_series(done.n + 1, done.n + $1::bigint) i`, events)
 }
 
 // settled stops the writers, waits until what they committed has arrived and
