@@ -3,6 +3,7 @@ package schema_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
+	"github.com/pg-tide/pg-tide/schema"
 )
 
 // oldAndNew are the servers that retention is tried on.
@@ -386,5 +388,70 @@ func TestManyPartitionsAreNotMadeHoweverLongAPipelineIsBehind(t *testing.T) {
 	}
 	if n := value[int](t, conn, `select partitions from tide.outbox_retention`); n < 10 || n > 30 {
 		t.Errorf("%d partitions after 100 turns", n)
+	}
+}
+
+// newColumns are those that retention has added.
+const newColumns = `
+	select concat_ws(' ', 'outbox', name, warn_bytes) as line from tide.outbox
+	union all select concat_ws(' ', 'part', part, retired_at, unseen_by) from tide.outbox_part
+	order by line`
+
+func TestPartitionsSurviveADumpAndGoOnTakingTurns(t *testing.T) {
+	dump, restore := dumpTools(t)
+	source := pgtest.Default(t.Context())
+	from := embeddedAlone(t, source)
+	exec(t, from, `select tide.outbox_create('o', '1 hour'), tide.relay_set_outbox('p', 'o', `+natsSink+`), tide.outbox_set('o', warn_bytes => 123456789)`)
+	for range 3 {
+		publish(t, from, "o", 5)
+		maintain(t, from)
+		age(t, from, "20 minutes")
+	}
+	want, columns := column[string](t, from, everyRow), column[string](t, from, newColumns)
+	file := filepath.Join(t.TempDir(), "dump")
+	tool(t, dump, "--format=custom", "--file="+file, "--dbname="+from.Config().ConnString())
+	pgtest.Each(t, []int{source, pgtest.Newest}, func(t *testing.T, major int) {
+		embeddedAlone(t, major) // the roles belong to the cluster
+		to := pgtest.Conn(t, pgtest.Database(t, major))
+		tool(t, restore, "--exit-on-error", "--dbname="+to.Config().ConnString(), file)
+		if got := column[string](t, to, everyRow); !slices.Equal(got, want) {
+			t.Errorf("rows after the restore:\n%s\nbefore:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if got := column[string](t, to, newColumns); !slices.Equal(got, columns) {
+			t.Errorf("after the restore %v, before %v", got, columns)
+		}
+		publish(t, to, "o", 5)
+		age(t, to, "2 hours")
+		maintain(t, to)
+		if n := retained(t, to); n != 20 {
+			t.Errorf("%d events are left of 20 that nobody has delivered", n)
+		}
+		deliverAll(t, to, "p")
+		age(t, to, "2 hours")
+		maintain(t, to)
+		if n := retained(t, to); n != 0 {
+			t.Errorf("%d events are left after all was delivered", n)
+		}
+	})
+}
+
+func TestAnUpgradedOutboxTakesTurns(t *testing.T) {
+	for _, version := range schema.Released() {
+		conn := pgtest.Conn(t, pgtest.Database(t, 0))
+		if err := schema.InstallReleased(t.Context(), conn, version); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, conn, `select tide.outbox_create('o', '1 hour'), tide.relay_set_outbox('p', 'o', `+natsSink+`)`)
+		publish(t, conn, "o", 5)
+		if err := schema.Upgrade(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		expectSteps(t, conn, "prepared 2")
+		age(t, conn, "2 hours")
+		expectSteps(t, conn, "rotated 2")
+		age(t, conn, "2 hours")
+		expectSteps(t, conn, "")
+		deliverAll(t, conn, "p")
+		expectSteps(t, conn, "emptied 1")
 	}
 }
