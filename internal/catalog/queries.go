@@ -93,3 +93,9 @@ var pageSettingsSQL string
 
 //go:embed queries/outbox_drawn.sql
 var outboxDrawnSQL string
+
+//go:embed queries/mark_load.sql
+var markLoadSQL string
+
+//go:embed queries/mark_save.sql
+var markSaveSQL string
