@@ -24,7 +24,7 @@ begin
                 node_renew}'::name[],
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable,
-                dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt}', '{tide_operator}'),
+                dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
             ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),

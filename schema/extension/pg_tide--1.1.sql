@@ -425,6 +425,22 @@ $$;
 comment on function tide.outbox_raise_ids() is
 'Makes the next id greater than every id that was ever delivered.';
 
+create or replace function tide.relay_adoptable() returns table (name text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here integer := tide.node_look();
+begin
+    return query select p.name from tide.pipeline p where p.incarnation < here order by p.name;
+end
+$$;
+comment on function tide.relay_adoptable() is
+'The pipelines that were configured in another database, of which this one is a copy, a restore or an upgrade; they wait for tide.relay_adopt.
+Example: select tide.relay_adopt(name) from tide.relay_adoptable();';
+
 -- functions/config_check.sql
 
 -- Checking a pipeline's configuration as far as SQL can tell. No lock.
@@ -2934,7 +2950,7 @@ begin
                 node_renew}'::name[],
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable,
-                dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt}', '{tide_operator}'),
+                dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
             ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),

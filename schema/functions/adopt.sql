@@ -93,3 +93,19 @@ end
 $$;
 comment on function tide.outbox_raise_ids() is
 'Makes the next id greater than every id that was ever delivered.';
+
+create or replace function tide.relay_adoptable() returns table (name text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here integer := tide.node_look();
+begin
+    return query select p.name from tide.pipeline p where p.incarnation < here order by p.name;
+end
+$$;
+comment on function tide.relay_adoptable() is
+'The pipelines that were configured in another database, of which this one is a copy, a restore or an upgrade; they wait for tide.relay_adopt.
+Example: select tide.relay_adopt(name) from tide.relay_adoptable();';
