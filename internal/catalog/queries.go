@@ -102,3 +102,9 @@ var outboxSizesSQL string
 
 //go:embed queries/maintain_isolation.sql
 var maintainIsolationSQL string
+
+//go:embed queries/mark_load.sql
+var markLoadSQL string
+
+//go:embed queries/mark_save.sql
+var markSaveSQL string
