@@ -88,10 +88,11 @@ func (p *program) runTorture(ctx context.Context, options torture.Options) error
 func (p *program) brokerCommand() *cobra.Command {
 	var config string
 	command := &cobra.Command{
-		Use:    broker.Command,
-		Short:  "The broker of the torture, in a process of its own",
-		Hidden: true,
-		Args:   cobra.NoArgs,
+		Use:     broker.Command,
+		Short:   "The broker of the torture, in a process of its own",
+		Example: "  pg-tide torture-broker --config-file nats.conf",
+		Hidden:  true,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()

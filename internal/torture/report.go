@@ -11,6 +11,7 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/torture/broker"
 	"github.com/pg-tide/pg-tide/internal/torture/check"
+	"github.com/pg-tide/pg-tide/internal/torture/inject"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
 	"github.com/pg-tide/pg-tide/internal/torture/sample"
 	"github.com/pg-tide/pg-tide/internal/torture/world"
@@ -35,10 +36,10 @@ type Report struct {
 	Faults map[plan.Kind]int `json:"faults"`
 	Failed map[plan.Kind]int `json:"failed_faults,omitempty"`
 
-	Hops      []check.Verdict `json:"hops"`
-	Stalls    []check.Stall   `json:"stalls"`
-	Takeovers []Takeover      `json:"takeovers"`
-	Drains    []Drain         `json:"drains"`
+	Hops      []check.Verdict   `json:"hops"`
+	Stalls    []check.Stall     `json:"stalls"`
+	Takeovers []inject.Takeover `json:"takeovers"`
+	Drains    []inject.Drain    `json:"drains"`
 
 	Before      map[string]sample.Use    `json:"use_before"`
 	Most        map[string]sample.Use    `json:"use_most"`
@@ -111,17 +112,14 @@ func isOutbox(hop check.Hop) bool { return len(hop.Name) > 6 && hop.Name[:6] == 
 
 // observe takes what was seen on the way.
 func (r *Report) observe(s *session) {
-	for _, a := range s.injector.applied {
+	for _, a := range s.injector.Applied() {
 		if a.Problem != "" {
 			r.Failed[a.Kind]++
 		} else {
 			r.Faults[a.Kind]++
 		}
 	}
-	for _, t := range s.injector.takeovers {
-		r.Takeovers = append(r.Takeovers, *t)
-	}
-	r.Drains = s.injector.drains
+	r.Takeovers, r.Drains = s.injector.Takeovers(), s.injector.Drains()
 	r.Most, r.Connections, r.Open = s.watch.Most(), s.watch.Connections(), s.watch.Open()
 	for _, relay := range s.world.Relays() {
 		if worst := relay.Log.Worst(); worst.PerSecond > r.Repeated.PerSecond {
@@ -131,7 +129,7 @@ func (r *Report) observe(s *session) {
 }
 
 // conclude names what else was broken, and tells the first event's story.
-func (r *Report) conclude(ledger *check.Ledger, hops []check.Hop, applied []*Applied) {
+func (r *Report) conclude(ledger *check.Ledger, hops []check.Hop, applied []*inject.Applied) {
 	for _, letter := range r.DeadLetters {
 		r.breach("set aside though nothing was wrong with it: %s", letter)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/torture/check"
+	"github.com/pg-tide/pg-tide/internal/torture/inject"
 )
 
 // timeOfDay is how moments are told.
@@ -24,7 +25,7 @@ type moment struct {
 
 // story tells what happened to an event at every hop, and what was done to
 // the bus meanwhile, in the order of time.
-func story(f check.Finding, ledger *check.Ledger, hops []check.Hop, applied []*Applied) []string {
+func story(f check.Finding, ledger *check.Ledger, hops []check.Hop, applied []*inject.Applied) []string {
 	ids := []string{f.ID}
 	if f.Behind != nil {
 		ids = append(ids, f.Behind.ID)
@@ -39,7 +40,7 @@ func story(f check.Finding, ledger *check.Ledger, hops []check.Hop, applied []*A
 	byTime := func(a, b moment) int { return a.at.Compare(b.at) }
 	from, to := slices.MinFunc(moments, byTime).at, slices.MaxFunc(moments, byTime).at
 	for _, a := range applied {
-		if a.Began.IsZero() || a.Began.After(to.Add(recovery)) || a.Ended.Add(recovery).Before(from) {
+		if a.Began.IsZero() || a.Began.After(to.Add(inject.Recovery)) || a.Ended.Add(inject.Recovery).Before(from) {
 			continue
 		}
 		moments = append(moments, moment{a.Began, fmt.Sprintf("%s of %s begins", a.Kind, a.Target)})

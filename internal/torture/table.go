@@ -75,8 +75,11 @@ func (r *Report) printTimes(to io.Writer) {
 			}
 		}
 		if n > 0 {
-			fmt.Fprintf(to, "take-overs after %s: %d, of which %d undisturbed: owned again within %s, first save within %s\n",
-				kind, n, alone, seconds(owned), seconds(saved))
+			fmt.Fprintf(to, "take-overs after %s: %d", kind, n)
+			if alone > 0 {
+				fmt.Fprintf(to, "; of %d that nothing else disturbed: owned again within %s, first save within %s", alone, seconds(owned), seconds(saved))
+			}
+			fmt.Fprintln(to)
 		}
 	}
 	var worst time.Duration

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/run"
 	"github.com/pg-tide/pg-tide/internal/torture/collect"
+	"github.com/pg-tide/pg-tide/internal/torture/inject"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
 	"github.com/pg-tide/pg-tide/internal/torture/sample"
 	"github.com/pg-tide/pg-tide/internal/torture/traffic"
@@ -24,7 +25,7 @@ type session struct {
 	settled
 	world    *world.World
 	commits  *traffic.Commits
-	injector *injector
+	injector *inject.Injector
 	watch    *sample.Watch
 	screen   *screen
 	report   *Report
@@ -83,8 +84,8 @@ func (s *session) run(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(s.Dir, "schedule.txt"), []byte(plan.Text(schedule)), 0o644); err != nil {
 		return fmt.Errorf("write the schedule: %w", err)
 	}
-	s.injector = &injector{world: s.world, lanes: s.Lanes, say: s.screen.say}
-	s.watch = &sample.Watch{World: s.world, Excused: s.injector.hindered}
+	s.injector = &inject.Injector{World: s.world, Lanes: s.Lanes, Say: s.screen.say}
+	s.watch = &sample.Watch{World: s.world, Excused: s.injector.Hindered}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	watcher := run.Start(watching, func(_, work context.Context) error { s.watch.Run(work); return nil })
@@ -112,7 +113,7 @@ func (s *session) awaitReady(ctx context.Context) error {
 			s.report.Before = uses
 			return nil
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !inject.Sleep(ctx, 100*time.Millisecond) {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
@@ -137,7 +138,7 @@ func (s *session) play(ctx context.Context, schedule []plan.Fault) error {
 	playing, stop := context.WithTimeout(ctx, s.For)
 	defer stop()
 	progress := run.Start(playing, func(_, work context.Context) error { s.progress(work); return nil })
-	s.injector.play(playing, ctx, schedule)
+	s.injector.Play(playing, ctx, schedule)
 	<-playing.Done()
 	_ = progress.Wait() // it returns no error
 	if ctx.Err() != nil {
@@ -184,17 +185,15 @@ func (s *session) startTraffic(ctx context.Context) {
 	}
 	if on(plan.OldTransaction) {
 		for _, p := range publishers {
-			s.hold(ctx, p.DSN(), p.Outbox, "old")
+			s.hold(ctx, traffic.Publisher{DSN: p.DSN(), Outbox: p.Outbox, Types: p.Types, Commits: s.commits})
 			// One of a stranger, in another database of the server.
-			s.hold(ctx, p.Cluster.Server.DSN("postgres"), "", "")
+			s.hold(ctx, traffic.Publisher{DSN: p.Cluster.Server.DSN("postgres")})
 		}
 	}
 }
 
-func (s *session) hold(ctx context.Context, dsn, outbox, name string) {
-	s.strangers = append(s.strangers, run.Start(ctx, func(intake, work context.Context) error {
-		return traffic.Hold(intake, work, dsn, outbox, name, s.commits)
-	}))
+func (s *session) hold(ctx context.Context, publisher traffic.Publisher) {
+	s.strangers = append(s.strangers, run.Start(ctx, publisher.Hold))
 }
 
 // stopTasks lets each finish what it is at.
@@ -233,7 +232,7 @@ func (s *session) rest(ctx context.Context) error {
 			s.stopTasks(ctx, s.workers)
 			return nil
 		}
-		if !sleep(ctx, every) {
+		if !inject.Sleep(ctx, every) {
 			return context.Cause(ctx)
 		}
 	}
@@ -242,10 +241,10 @@ func (s *session) rest(ctx context.Context) error {
 // progress shows how far things are while there is traffic.
 func (s *session) progress(ctx context.Context) {
 	begin := time.Now()
-	for sleep(ctx, s.screen.every()) {
+	for inject.Sleep(ctx, s.screen.every()) {
 		line := fmt.Sprintf("%s of %s: %d events committed, %d faults", time.Since(begin).Round(time.Second), s.For,
-			s.commits.Events(), s.injector.count())
-		if active := s.injector.active(); len(active) > 0 {
+			s.commits.Events(), s.injector.Count())
+		if active := s.injector.Active(); len(active) > 0 {
 			line += ", now " + strings.Join(active, ", ")
 		}
 		s.screen.show(line)
@@ -271,10 +270,10 @@ func (s *session) judge(ctx context.Context) error {
 	if s.report.DeadLetters, err = collect.DeadLetters(ctx, s.world); err != nil {
 		return err
 	}
-	s.report.compare(ledger, hops, s.injector.windows())
-	s.injector.wait()
+	s.report.compare(ledger, hops, s.injector.Windows())
+	s.injector.Wait()
 	s.report.observe(s)
-	s.report.conclude(ledger, hops, s.injector.applied)
+	s.report.conclude(ledger, hops, s.injector.Applied())
 	if !s.temporary || !s.report.Clean() {
 		return writeHops(s.Dir, ledger, hops)
 	}
@@ -290,7 +289,7 @@ func (s *session) close(ctx context.Context) error {
 		}
 	}
 	if s.injector != nil {
-		s.injector.wait()
+		s.injector.Wait()
 	}
 	if s.world == nil {
 		return nil

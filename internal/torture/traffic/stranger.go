@@ -11,19 +11,19 @@ import (
 const lookPause = 500 * time.Millisecond
 
 // Hold keeps a transaction open that has an xid, and has published an event
-// if outbox is given, until intake ends; then it commits. When a crash takes
+// if there is an outbox, until intake ends; then it commits. When a crash takes
 // it, another one is begun.
-func Hold(intake, work context.Context, dsn, outbox, name string, commits *Commits) error {
+func (p Publisher) Hold(intake, work context.Context) error {
 	for n := int64(0); intake.Err() == nil; n++ {
-		if err := holdOne(intake, work, dsn, outbox, name, n, commits); err != nil {
+		if err := p.holdOne(intake, work, n); err != nil {
 			pause(intake, reconnectPause)
 		}
 	}
 	return nil
 }
 
-func holdOne(intake, work context.Context, dsn, outbox, name string, n int64, commits *Commits) error {
-	conn, err := connect(intake, dsn, strangerName)
+func (p Publisher) holdOne(intake, work context.Context, n int64) error {
+	conn, err := connect(intake, p.DSN, strangerName)
 	if err != nil {
 		return err
 	}
@@ -35,9 +35,9 @@ func holdOne(intake, work context.Context, dsn, outbox, name string, n int64, co
 		return err
 	}
 	number := int64(1)<<48 | n
-	if outbox != "" {
-		key := fmt.Sprintf("%s%d", name, n)
-		_, err := conn.Exec(work, query("publish"), outbox, outbox+"/"+key, &key, 0, "order.created", "insert", number, "old", strings.Repeat("o", 40))
+	if p.Outbox != "" {
+		key := fmt.Sprintf("old%d", n)
+		_, err := conn.Exec(work, query("publish"), p.Outbox, p.Outbox+"/"+key, &key, 0, p.Types[0], "insert", number, "old", strings.Repeat("o", 40))
 		if err != nil {
 			return err
 		}
@@ -51,8 +51,8 @@ func holdOne(intake, work context.Context, dsn, outbox, name string, n int64, co
 	if _, err := conn.Exec(work, "commit"); err != nil {
 		return err
 	}
-	if outbox != "" {
-		commits.add(number, 1)
+	if p.Outbox != "" {
+		p.Commits.add(number, 1)
 	}
 	return nil
 }

@@ -68,29 +68,39 @@ func (w *World) build(ctx context.Context) error {
 	if err := w.Broker.Start(ctx); err != nil {
 		return err
 	}
-	for i, name := range []string{"first", "second"} {
-		// Where transactions may be prepared publishers cannot notify, so one
-		// server is of each sort.
-		cluster, err := startCluster(ctx, w.options, name, i == 1)
+	// Where transactions may be prepared publishers cannot notify, so one
+	// server is of each sort.
+	w.Clusters = make([]*Cluster, 2)
+	start := func(n int, name string, prepares bool) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			w.Clusters[n], err = startCluster(ctx, w.options, name, prepares)
+			return err
+		}
+	}
+	if err := run.Together(ctx, start(0, "first", false), start(1, "second", true)); err != nil {
+		return err
+	}
+	w.Services = services(w.Clusters[0], w.Clusters[1])
+	var work []func(context.Context) error
+	for _, s := range w.Services {
+		work = append(work, func(ctx context.Context) error { return w.startService(ctx, s) })
+	}
+	return run.Together(ctx, work...)
+}
+
+// startService makes a service's database and starts its relays.
+func (w *World) startService(ctx context.Context, s *Service) error {
+	if err := s.setUp(ctx, w.options.Lanes); err != nil {
+		return err
+	}
+	for n := range w.options.Relays {
+		r, err := w.newRelay(ctx, s, n)
 		if err != nil {
 			return err
 		}
-		w.Clusters = append(w.Clusters, cluster)
-	}
-	for _, s := range services(w.Clusters[0], w.Clusters[1]) {
-		w.Services = append(w.Services, s)
-		if err := s.setUp(ctx, w.options.Lanes); err != nil {
+		s.Relays = append(s.Relays, r)
+		if err := r.Start(ctx); err != nil {
 			return err
-		}
-		for n := range w.options.Relays {
-			r, err := w.newRelay(ctx, s, n)
-			if err != nil {
-				return err
-			}
-			s.Relays = append(s.Relays, r)
-			if err := r.Start(ctx); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -170,6 +180,9 @@ func (w *World) Heal(ctx context.Context) error {
 func (w *World) KeepLogs() error {
 	var problems []error
 	for _, c := range w.Clusters {
+		if c == nil {
+			continue
+		}
 		text, err := os.ReadFile(c.Server.Log)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(w.options.Dir, "postgres-"+c.Name+".log"), text, 0o644)
@@ -186,7 +199,9 @@ func (w *World) Close(ctx context.Context) error {
 		work = append(work, func(context.Context) error { return r.close() })
 	}
 	for _, c := range w.Clusters {
-		work = append(work, func(context.Context) error { return c.Server.Close() })
+		if c != nil {
+			work = append(work, func(context.Context) error { return c.Server.Close() })
+		}
 	}
 	err := run.Together(context.WithoutCancel(ctx), work...)
 	if w.Broker != nil {

@@ -1,4 +1,4 @@
-package torture
+package inject
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/torture/traffic"
 )
 
-func (i *injector) crashPostgres(intake, work context.Context, a *Applied) error {
+func (i *Injector) crashPostgres(intake, work context.Context, a *Applied) error {
 	c := a.service.Cluster
 	c.Busy.Lock()
 	defer c.Busy.Unlock()
@@ -19,12 +19,12 @@ func (i *injector) crashPostgres(intake, work context.Context, a *Applied) error
 	if err := c.Server.Crash(work); err != nil {
 		return err
 	}
-	sleep(intake, a.For)
+	Sleep(intake, a.For)
 	return c.Server.Start(work)
 }
 
 // killBackends ends sessions of one sort, or half of all.
-func (i *injector) killBackends(work context.Context, a *Applied) error {
+func (i *Injector) killBackends(work context.Context, a *Applied) error {
 	whom := [][]string{
 		{"pg-tide"}, {traffic.WorkerName}, {traffic.PublisherName},
 		{"pg-tide", traffic.WorkerName, traffic.PublisherName},
@@ -38,22 +38,22 @@ func (i *injector) killBackends(work context.Context, a *Applied) error {
 	})
 }
 
-func (i *injector) killBroker(intake, work context.Context, a *Applied) error {
-	i.world.BrokerBusy.Lock()
-	defer i.world.BrokerBusy.Unlock()
+func (i *Injector) killBroker(intake, work context.Context, a *Applied) error {
+	i.World.BrokerBusy.Lock()
+	defer i.World.BrokerBusy.Unlock()
 	i.begins(a, "NATS")
-	i.world.Broker.Kill()
-	sleep(intake, a.For)
-	return i.world.Broker.Start(work)
+	i.World.Broker.Kill()
+	Sleep(intake, a.For)
+	return i.World.Broker.Start(work)
 }
 
 // fillBroker leaves the stream no room, as a full disk would: JetStream
 // refuses each message with the reason.
-func (i *injector) fillBroker(intake, work context.Context, a *Applied) error {
+func (i *Injector) fillBroker(intake, work context.Context, a *Applied) error {
 	limit := func(full bool) error {
 		ctx, cancel := context.WithTimeout(work, askTimeout)
 		defer cancel()
-		return i.world.Stream(ctx, func(js jetstream.JetStream, stream jetstream.Stream) error {
+		return i.World.Stream(ctx, func(js jetstream.JetStream, stream jetstream.Stream) error {
 			info, err := stream.Info(ctx)
 			if err != nil {
 				return err
@@ -67,19 +67,19 @@ func (i *injector) fillBroker(intake, work context.Context, a *Applied) error {
 			return err
 		})
 	}
-	i.world.FullBusy.Lock()
-	defer i.world.FullBusy.Unlock()
+	i.World.FullBusy.Lock()
+	defer i.World.FullBusy.Unlock()
 	i.begins(a, "the stream")
 	err := limit(true)
 	if err == nil {
-		sleep(intake, a.For)
+		Sleep(intake, a.For)
 	}
 	return errors.Join(err, persist(work, func() error { return limit(false) }))
 }
 
 // lockInbox lets inserts wait.
-func (i *injector) lockInbox(intake, work context.Context, a *Applied) error {
-	consumers := i.world.Consumers()
+func (i *Injector) lockInbox(intake, work context.Context, a *Applied) error {
+	consumers := i.World.Consumers()
 	s := consumers[a.Service%len(consumers)]
 	i.mu.Lock()
 	a.service = s
@@ -91,13 +91,13 @@ func (i *injector) lockInbox(intake, work context.Context, a *Applied) error {
 				return err
 			}
 			i.begins(a, s.Inbox)
-			sleep(intake, a.For)
+			Sleep(intake, a.For)
 			return nil
 		})
 	})
 }
 
-func (i *injector) pausePipeline(intake, work context.Context, a *Applied) error {
+func (i *Injector) pausePipeline(intake, work context.Context, a *Applied) error {
 	s := a.service
 	change := func(name string) error {
 		ctx, cancel := context.WithTimeout(work, askTimeout)
@@ -109,20 +109,20 @@ func (i *injector) pausePipeline(intake, work context.Context, a *Applied) error
 	}
 	i.begins(a, s.Pipeline)
 	err := change("pause")
-	sleep(intake, a.For)
+	Sleep(intake, a.For)
 	return errors.Join(err, persist(work, func() error { return change("resume") }))
 }
 
-func (i *injector) reconfigure(work context.Context, a *Applied) error {
+func (i *Injector) reconfigure(work context.Context, a *Applied) error {
 	ctx, cancel := context.WithTimeout(work, askTimeout)
 	defer cancel()
-	lanes := 1 + a.Amount%i.lanes
+	lanes := 1 + a.Amount%i.Lanes
 	i.begins(a, fmt.Sprintf("%s to batches of %d and %d lanes", a.service.Pipeline, a.Amount, lanes))
 	return a.service.Do(ctx, func(conn *pgx.Conn) error { return a.service.Configure(ctx, conn, a.Amount, lanes) })
 }
 
 // maintain does what the relay does now and then: partitions rotate.
-func (i *injector) maintain(work context.Context, a *Applied) error {
+func (i *Injector) maintain(work context.Context, a *Applied) error {
 	ctx, cancel := context.WithTimeout(work, askTimeout)
 	defer cancel()
 	return a.service.Do(ctx, func(conn *pgx.Conn) error {

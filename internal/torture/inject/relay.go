@@ -1,4 +1,4 @@
-package torture
+package inject
 
 import (
 	"context"
@@ -42,7 +42,7 @@ const (
 
 // target chooses a relay of the fault's service: its owner where that is
 // wanted and can be found out. The ownership is nil when it is not the owner's.
-func (i *injector) target(ctx context.Context, a *Applied) (*world.Relay, *world.Ownership) {
+func (i *Injector) target(ctx context.Context, a *Applied) (*world.Relay, *world.Ownership) {
 	chosen := a.service.Relays[a.Relay%len(a.service.Relays)]
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -62,18 +62,18 @@ func (i *injector) target(ctx context.Context, a *Applied) (*world.Relay, *world
 	return chosen, nil
 }
 
-func (i *injector) killRelay(intake, work context.Context, a *Applied) error {
+func (i *Injector) killRelay(intake, work context.Context, a *Applied) error {
 	r, owner := i.target(work, a)
 	r.Busy.Lock()
 	defer r.Busy.Unlock()
 	i.begins(a, r.Name)
 	r.Process().Kill()
 	i.watch(work, a, owner)
-	sleep(intake, a.For)
+	Sleep(intake, a.For)
 	return r.Start(work)
 }
 
-func (i *injector) freezeRelay(intake, work context.Context, a *Applied) error {
+func (i *Injector) freezeRelay(intake, work context.Context, a *Applied) error {
 	r, owner := i.target(work, a)
 	r.Busy.Lock()
 	defer r.Busy.Unlock()
@@ -81,14 +81,14 @@ func (i *injector) freezeRelay(intake, work context.Context, a *Applied) error {
 	if err := r.Process().Freeze(); err != nil {
 		return err
 	}
-	if a.For > recovery {
+	if a.For > Recovery {
 		i.watch(work, a, owner)
 	}
-	sleep(intake, a.For)
+	Sleep(intake, a.For)
 	return r.Process().Thaw()
 }
 
-func (i *injector) stopRelay(intake, work context.Context, a *Applied) error {
+func (i *Injector) stopRelay(intake, work context.Context, a *Applied) error {
 	r, owner := i.target(work, a)
 	r.Busy.Lock()
 	defer r.Busy.Unlock()
@@ -100,7 +100,7 @@ func (i *injector) stopRelay(intake, work context.Context, a *Applied) error {
 	i.drains = append(i.drains, drain)
 	i.mu.Unlock()
 	i.watch(work, a, owner)
-	sleep(intake, a.For)
+	Sleep(intake, a.For)
 	if startErr := r.Start(work); startErr != nil {
 		return startErr
 	}
@@ -109,7 +109,7 @@ func (i *injector) stopRelay(intake, work context.Context, a *Applied) error {
 
 // watch measures a take-over beside what else goes on. The watcher ends when
 // another relay has saved, or its patience.
-func (i *injector) watch(work context.Context, a *Applied, before *world.Ownership) {
+func (i *Injector) watch(work context.Context, a *Applied, before *world.Ownership) {
 	if before == nil {
 		return
 	}
@@ -130,9 +130,9 @@ func (i *injector) watch(work context.Context, a *Applied, before *world.Ownersh
 
 // follow polls who owns the service's pipeline. The times are the server's,
 // whose clock is ours.
-func (i *injector) follow(ctx context.Context, s *world.Service, before world.Ownership, killed time.Time, t *Takeover) {
+func (i *Injector) follow(ctx context.Context, s *world.Service, before world.Ownership, killed time.Time, t *Takeover) {
 	const every = 100 * time.Millisecond
-	for sleep(ctx, every) {
+	for Sleep(ctx, every) {
 		var now world.Ownership
 		err := s.Do(ctx, func(conn *pgx.Conn) (err error) {
 			now, err = s.Owner(ctx, conn)
@@ -152,7 +152,7 @@ func (i *injector) follow(ctx context.Context, s *world.Service, before world.Ow
 }
 
 // disturbNetwork cuts, slows or silences a relay's connections.
-func (i *injector) disturbNetwork(intake context.Context, a *Applied) error {
+func (i *Injector) disturbNetwork(intake context.Context, a *Applied) error {
 	r := a.service.Relays[a.Relay%len(a.service.Relays)]
 	if a.Owner {
 		r, _ = i.target(intake, a)
@@ -177,7 +177,7 @@ func (i *injector) disturbNetwork(intake context.Context, a *Applied) error {
 	defer busy.Unlock()
 	i.begins(a, r.Name)
 	end.Set(state)
-	sleep(intake, a.For)
+	Sleep(intake, a.For)
 	end.Set(proxy.State{})
 	return nil
 }

@@ -1,4 +1,7 @@
-package torture
+// Package inject does to a world what a schedule says, measures how long
+// others take to step in, and undoes all of it. It decides nothing: what comes
+// when was drawn before, and what it means is judged after.
+package inject
 
 import (
 	"context"
@@ -26,18 +29,20 @@ type Applied struct {
 	service *world.Service
 }
 
-// recovery is how long after a fault a stall is still its own: the lease of a
+// Recovery is how long after a fault a stall is still its own: the lease of a
 // dead owner, and reconnecting.
-const recovery = 12 * time.Second
+const Recovery = 12 * time.Second
 
 // errNotThere means that the product has no such thing to disturb.
 var errNotThere = errors.New("there is no such thing to disturb")
 
-// injector applies the faults of a schedule.
-type injector struct {
-	world *world.World
-	lanes int
-	say   func(string)
+// Injector applies the faults of a schedule.
+type Injector struct {
+	World *world.World
+	// Lanes is the most that a pipeline is given.
+	Lanes int
+	// Say is told of each fault.
+	Say func(string)
 
 	mu        sync.Mutex
 	applied   []*Applied
@@ -47,12 +52,12 @@ type injector struct {
 	watchers  []*run.Task
 }
 
-// play applies the schedule until intake ends; what is under way then is cut
+// Play applies the schedule until intake ends; what is under way then is cut
 // short, healed and waited for.
-func (i *injector) play(intake, work context.Context, schedule []plan.Fault) {
+func (i *Injector) Play(intake, work context.Context, schedule []plan.Fault) {
 	begin := time.Now()
 	for _, fault := range schedule {
-		if !sleep(intake, time.Until(begin.Add(fault.At))) {
+		if !Sleep(intake, time.Until(begin.Add(fault.At))) {
 			break
 		}
 		i.tasks = append(i.tasks, run.Start(work, func(_, work context.Context) error {
@@ -62,13 +67,13 @@ func (i *injector) play(intake, work context.Context, schedule []plan.Fault) {
 	}
 	for _, task := range i.tasks {
 		if err := task.Wait(); err != nil {
-			i.say(fmt.Sprintf("a fault ended badly: %v", err))
+			i.Say(fmt.Sprintf("a fault ended badly: %v", err))
 		}
 	}
 }
 
-func (i *injector) apply(intake, work context.Context, fault plan.Fault) {
-	a := &Applied{Fault: fault, service: i.world.Services[fault.Service%len(i.world.Services)]}
+func (i *Injector) apply(intake, work context.Context, fault plan.Fault) {
+	a := &Applied{Fault: fault, service: i.World.Services[fault.Service%len(i.World.Services)]}
 	i.add(a)
 	err := i.do(intake, work, a)
 	i.mu.Lock()
@@ -82,21 +87,21 @@ func (i *injector) apply(intake, work context.Context, fault plan.Fault) {
 	}
 }
 
-func (i *injector) add(a *Applied) {
+func (i *Injector) add(a *Applied) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.applied = append(i.applied, a)
 }
 
 // begins notes what is hit and that it begins now.
-func (i *injector) begins(a *Applied, target string) {
+func (i *Injector) begins(a *Applied, target string) {
 	i.mu.Lock()
 	a.Target, a.Began = target, time.Now()
 	i.mu.Unlock()
-	i.say(fmt.Sprintf("%s: %s for %s", a.Kind, target, a.For.Round(100*time.Millisecond)))
+	i.Say(fmt.Sprintf("%s: %s for %s", a.Kind, target, a.For.Round(100*time.Millisecond)))
 }
 
-func (i *injector) do(intake, work context.Context, a *Applied) error {
+func (i *Injector) do(intake, work context.Context, a *Applied) error {
 	switch a.Kind {
 	case plan.RelayKill:
 		return i.killRelay(intake, work, a)
@@ -127,8 +132,8 @@ func (i *injector) do(intake, work context.Context, a *Applied) error {
 	return errNotThere
 }
 
-// windows are the times of the faults; each is followed by its recovery.
-func (i *injector) windows() []check.Window {
+// Windows are the times of the faults; each is followed by its Recovery.
+func (i *Injector) Windows() []check.Window {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var all []check.Window
@@ -137,20 +142,20 @@ func (i *injector) windows() []check.Window {
 		if to.IsZero() {
 			to = time.Now()
 		}
-		all = append(all, check.Window{From: a.Began, To: to.Add(recovery)})
+		all = append(all, check.Window{From: a.Began, To: to.Add(Recovery)})
 	}
 	return all
 }
 
-// count is how many faults there were so far.
-func (i *injector) count() int {
+// Count is how many faults there were so far.
+func (i *Injector) Count() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return len(i.applied)
 }
 
-// wait waits for whoever still watches a take-over.
-func (i *injector) wait() {
+// Wait waits for whoever still watches a take-over.
+func (i *Injector) Wait() {
 	i.mu.Lock()
 	watchers := i.watchers
 	i.mu.Unlock()
@@ -159,8 +164,33 @@ func (i *injector) wait() {
 	}
 }
 
-// active names the faults that are on.
-func (i *injector) active() []string {
+// Applied lists the faults so far. It is for the end, when nothing changes.
+func (i *Injector) Applied() []*Applied {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.applied
+}
+
+// Takeovers lists what was measured, once Wait has returned.
+func (i *Injector) Takeovers() []Takeover {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	all := make([]Takeover, len(i.takeovers))
+	for n, t := range i.takeovers {
+		all[n] = *t
+	}
+	return all
+}
+
+// Drains lists how long relays took to end.
+func (i *Injector) Drains() []Drain {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.drains
+}
+
+// Active names the faults that are on.
+func (i *Injector) Active() []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var names []string
@@ -172,9 +202,9 @@ func (i *injector) active() []string {
 	return names
 }
 
-// hindered says whether a service's relays may have been kept from ending a
+// Hindered says whether a service's relays may have been kept from ending a
 // transaction lately.
-func (i *injector) hindered(database string) bool {
+func (i *Injector) Hindered(database string) bool {
 	const lately = 3 * time.Second
 	return i.any(func(a *Applied) bool {
 		switch a.Kind {
@@ -187,12 +217,12 @@ func (i *injector) hindered(database string) bool {
 
 // disturbed says whether something else than a itself happened to its service,
 // or to what all share, between from and to.
-func (i *injector) disturbed(a *Applied, from, to time.Time) bool {
+func (i *Injector) disturbed(a *Applied, from, to time.Time) bool {
 	return i.any(func(other *Applied) bool {
 		if other == a || other.Began.IsZero() || other.Began.After(to) {
 			return false
 		}
-		if !other.Ended.IsZero() && other.Ended.Add(recovery).Before(from) {
+		if !other.Ended.IsZero() && other.Ended.Add(Recovery).Before(from) {
 			return false
 		}
 		switch other.Kind {
@@ -205,7 +235,7 @@ func (i *injector) disturbed(a *Applied, from, to time.Time) bool {
 	})
 }
 
-func (i *injector) any(is func(*Applied) bool) bool {
+func (i *Injector) any(is func(*Applied) bool) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, a := range i.applied {
@@ -216,8 +246,8 @@ func (i *injector) any(is func(*Applied) bool) bool {
 	return false
 }
 
-// sleep waits; it is false when ctx ended before.
-func sleep(ctx context.Context, length time.Duration) bool {
+// Sleep waits; it is false when ctx ended before.
+func Sleep(ctx context.Context, length time.Duration) bool {
 	if length <= 0 {
 		return ctx.Err() == nil
 	}
@@ -237,7 +267,7 @@ func persist(ctx context.Context, try func() error) error {
 	deadline := time.Now().Add(most)
 	for {
 		err := try()
-		if err == nil || time.Now().After(deadline) || !sleep(ctx, between) {
+		if err == nil || time.Now().After(deadline) || !Sleep(ctx, between) {
 			return err
 		}
 	}
