@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/torture/broker"
@@ -17,10 +18,10 @@ import (
 	"github.com/pg-tide/pg-tide/internal/torture/world"
 )
 
-// Report is what became of a torture.
+// Report is what became of a torture. Durations are nanoseconds in JSON.
 type Report struct {
 	Seed     uint64        `json:"seed"`
-	For      time.Duration `json:"for"`
+	For      time.Duration `json:"for_ns"`
 	Postgres string        `json:"postgres"`
 	NATS     string        `json:"nats"`
 	Lanes    int           `json:"lanes"`
@@ -28,8 +29,8 @@ type Report struct {
 	Began    time.Time     `json:"began"`
 	// Traffic is how long there was traffic, Rest how long it took until
 	// nothing moved any more.
-	Traffic time.Duration `json:"traffic"`
-	Rest    time.Duration `json:"rest"`
+	Traffic time.Duration `json:"traffic_ns"`
+	Rest    time.Duration `json:"rest_ns"`
 	// Events were committed.
 	Events int `json:"events"`
 	// Faults counts what was done, by kind; Failed what could not be done.
@@ -72,6 +73,8 @@ const (
 
 func newReport(s settled) *Report {
 	return &Report{Seed: s.Seed, For: s.For, NATS: broker.Version, Lanes: s.Lanes, Writers: s.Writers, Dir: s.Dir,
+		Stalls: []check.Stall{}, Takeovers: []inject.Takeover{}, Drains: []inject.Drain{},
+		Open: []sample.OpenTransaction{}, DeadLetters: []string{}, Broken: []string{},
 		Faults: map[plan.Kind]int{}, Failed: map[plan.Kind]int{}}
 }
 
@@ -82,8 +85,9 @@ func (r *Report) breach(format string, args ...any) {
 	r.Broken = append(r.Broken, fmt.Sprintf(format, args...))
 }
 
-// compare judges every hop.
-func (r *Report) compare(ledger *check.Ledger, hops []check.Hop, windows []check.Window) {
+// compare judges every hop. passed gives the times of the faults that may
+// have held up events on their way through services.
+func (r *Report) compare(ledger *check.Ledger, hops []check.Hop, publishers map[string]string, passed func(services ...string) []check.Window) {
 	r.Events = len(ledger.Events)
 	for _, hop := range hops {
 		verdict := ledger.Judge(hop)
@@ -91,24 +95,24 @@ func (r *Report) compare(ledger *check.Ledger, hops []check.Hop, windows []check
 		for _, finding := range verdict.First {
 			r.breach("%s", finding)
 		}
-		if hop.Name != "" && !isOutbox(hop) {
-			r.Stalls = append(r.Stalls, ledger.Stalls(hop, windows))
+		if strings.HasPrefix(hop.Name, "outbox") {
+			continue // events are there when they are committed
+		}
+		for _, outbox := range slices.Sorted(maps.Keys(publishers)) {
+			windows := passed(append([]string{publishers[outbox]}, hop.Services...)...)
+			r.Stalls = append(r.Stalls, ledger.Stalls(ledger.Of(hop, outbox), outbox, windows))
 		}
 	}
 	for _, stall := range r.Stalls {
 		if stall.Quiet > mostStall {
-			r.breach("stalled at %s: nothing arrived for %s though something waited and no fault was on, from %s",
-				stall.Hop, stall.Quiet.Round(time.Millisecond), stall.From.Format(time.TimeOnly))
+			r.breach("stalled at %s: no event of %s arrived for %s though one waited and no fault was on, from %s",
+				stall.Hop, stall.Outbox, stall.Quiet.Round(time.Millisecond), stall.From.Format(time.TimeOnly))
 		}
 	}
 	if len(ledger.Events) == 0 {
 		r.breach("nothing was published, so nothing was shown")
 	}
 }
-
-// isOutbox leaves the outboxes out of the stalls: events are there when they
-// are committed.
-func isOutbox(hop check.Hop) bool { return len(hop.Name) > 6 && hop.Name[:6] == "outbox" }
 
 // observe takes what was seen on the way.
 func (r *Report) observe(s *session) {
@@ -119,8 +123,10 @@ func (r *Report) observe(s *session) {
 			r.Faults[a.Kind]++
 		}
 	}
-	r.Takeovers, r.Drains = s.injector.Takeovers(), s.injector.Drains()
-	r.Most, r.Connections, r.Open = s.watch.Most(), s.watch.Connections(), s.watch.Open()
+	r.Takeovers = append(r.Takeovers, s.injector.Takeovers()...)
+	r.Drains = append(r.Drains, s.injector.Drains()...)
+	r.Most, r.Connections = s.watch.Most(), s.watch.Connections()
+	r.Open = append(r.Open, s.watch.Open()...)
 	for _, relay := range s.world.Relays() {
 		if worst := relay.Log.Worst(); worst.PerSecond > r.Repeated.PerSecond {
 			r.Repeated = worst

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/torture/check"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
 )
 
@@ -19,11 +20,15 @@ func (r *Report) Print(to io.Writer) {
 	table := tabwriter.NewWriter(to, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\twanted\tarrived\tlost\tdoubled\tinvented\tdisordered\trepeated\tworst stall\tin quiet\t")
 	for _, v := range r.Hops {
-		worst, quiet := "", ""
+		var most check.Stall
 		for _, s := range r.Stalls {
 			if s.Hop == v.Hop {
-				worst, quiet = seconds(s.Worst), seconds(s.Quiet)
+				most.Worst, most.Quiet = max(most.Worst, s.Worst), max(most.Quiet, s.Quiet)
 			}
+		}
+		worst, quiet := seconds(most.Worst), seconds(most.Quiet)
+		if most.Worst == 0 {
+			worst, quiet = "", ""
 		}
 		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t\n", v.Hop, v.Wanted, v.Arrived,
 			v.Lost, v.Doubled, v.Invented, v.Disordered, v.Repeated, worst, quiet)

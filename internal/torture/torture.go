@@ -169,7 +169,7 @@ func (s *session) startTraffic(ctx context.Context) {
 		p := publishers[n%len(publishers)]
 		publisher := traffic.Publisher{
 			DSN: p.DSN(), Outbox: p.Outbox, Types: p.Types, Prepares: p.Cluster.Prepares,
-			Asynchronous: on(plan.AsyncCommit), Rate: float64(s.Rate) / float64(s.Writers), Commits: s.commits,
+			Asynchronous: on(plan.AsyncCommit), Hasty: &p.Cluster.Hasty, Rate: float64(s.Rate) / float64(s.Writers), Commits: s.commits,
 		}
 		s.publishers = append(s.publishers, run.Start(ctx, func(intake, work context.Context) error {
 			return publisher.Write(intake, work, s.Seed, n)
@@ -267,10 +267,16 @@ func (s *session) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.report.DeadLetters, err = collect.DeadLetters(ctx, s.world); err != nil {
+	letters, err := collect.DeadLetters(ctx, s.world)
+	if err != nil {
 		return err
 	}
-	s.report.compare(ledger, hops, s.injector.Windows())
+	s.report.DeadLetters = append(s.report.DeadLetters, letters...)
+	publishers := map[string]string{}
+	for _, p := range s.world.Publishers() {
+		publishers[p.Outbox] = p.Name
+	}
+	s.report.compare(ledger, hops, publishers, s.injector.Windows)
 	s.injector.Wait()
 	s.report.observe(s)
 	s.report.conclude(ledger, hops, s.injector.Applied())

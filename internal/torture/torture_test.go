@@ -102,7 +102,7 @@ func TestStoryTellsEveryHopAndTheFaultsAround(t *testing.T) {
 		{ID: "two", Place: 1, At: noon.Add(3 * time.Second)}, {ID: "one", Place: 2, At: noon.Add(4 * time.Second)},
 	}}}
 	r := &Report{}
-	r.compare(ledger, hops, nil)
+	r.compare(ledger, hops, nil, nil)
 	near := &inject.Applied{Fault: plan.Fault{Kind: plan.RelayKill}, Target: "orders-1", Began: noon.Add(500 * time.Millisecond), Ended: noon.Add(time.Second)}
 	far := &inject.Applied{Fault: plan.Fault{Kind: plan.BrokerKill}, Target: "NATS", Began: noon.Add(time.Hour), Ended: noon.Add(time.Hour)}
 	r.conclude(ledger, hops, []*inject.Applied{near, far})

@@ -54,10 +54,24 @@ type Hop struct {
 	Arrivals []Arrival
 	// Wants says which events should arrive; nil means all.
 	Wants func(Event) bool
+	// Services are those that an event passes on its way here.
+	Services []string
 	// MayRepeat allows an event to come more than once; the first one counts.
 	MayRepeat bool
 	// Unordered leaves the order alone, where places say nothing about it.
 	Unordered bool
+}
+
+// Of is the hop as the events of one outbox pass it.
+func (l *Ledger) Of(hop Hop, outbox string) Hop {
+	some := hop
+	some.Arrivals = nil
+	for _, a := range hop.Arrivals {
+		if e := l.Event(a.ID); e != nil && e.Outbox == outbox {
+			some.Arrivals = append(some.Arrivals, a)
+		}
+	}
+	return some
 }
 
 // Trouble is a kind of broken promise.

@@ -104,7 +104,7 @@ func TestStallCountsFromWhenSomethingWaited(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := check.NewLedger(events).Stalls(hop, c.faults)
+			s := check.NewLedger(events).Stalls(hop, "", c.faults)
 			if s.Worst.Seconds() != c.worst || s.Quiet.Seconds() != c.quiet {
 				t.Errorf("worst %s, in quiet %s; want %gs, %gs", s.Worst, s.Quiet, c.worst, c.quiet)
 			}

@@ -10,18 +10,19 @@ type Window struct{ From, To time.Time }
 
 // Stall is the longest time without an arrival while something waited.
 type Stall struct {
-	Hop string `json:"hop"`
+	Hop    string `json:"hop"`
+	Outbox string `json:"outbox"`
 	// Worst counts all, Quiet only the time outside of faults.
-	Worst time.Duration `json:"worst"`
-	Quiet time.Duration `json:"quiet"`
+	Worst time.Duration `json:"worst_ns"`
+	Quiet time.Duration `json:"quiet_ns"`
 	// From is when the quiet one began.
 	From time.Time `json:"from"`
 }
 
-// Stalls finds the longest stall of a hop. An event waits from when relays
+// Stalls finds the longest stall of a hop that the events of an outbox pass. An event waits from when relays
 // could have seen it until it first arrived.
-func (l *Ledger) Stalls(hop Hop, faults []Window) Stall {
-	s := Stall{Hop: hop.Name}
+func (l *Ledger) Stalls(hop Hop, outbox string, faults []Window) Stall {
+	s := Stall{Hop: hop.Name, Outbox: outbox}
 	// The events in the order of their first arrival, and for each the moment
 	// since when it or a later one waits.
 	var at, since []time.Time

@@ -85,8 +85,8 @@ func Hops(ctx context.Context, w *world.World) ([]check.Hop, error) {
 			return nil, err
 		}
 		hops = append(hops,
-			check.Hop{Name: "inbox " + s.Inbox, Arrivals: messages, Wants: of(s)},
-			check.Hop{Name: "effect " + s.Name, Arrivals: effects, Wants: of(s)})
+			check.Hop{Name: "inbox " + s.Inbox, Arrivals: messages, Wants: of(s), Services: []string{s.Name}},
+			check.Hop{Name: "effect " + s.Name, Arrivals: effects, Wants: of(s), Services: []string{s.Name}})
 	}
 	return hops, nil
 }

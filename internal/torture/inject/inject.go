@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +28,13 @@ type Applied struct {
 	Problem string `json:"problem,omitempty"`
 
 	service *world.Service
+	// neighbours are the services whose databases share its server.
+	neighbours []string
 }
+
+// reconnecting is how long after a fault that took no owner away a stall is
+// still its own.
+const reconnecting = 5 * time.Second
 
 // Recovery is how long after a fault a stall is still its own: the lease of a
 // dead owner, and reconnecting.
@@ -60,7 +67,8 @@ func (i *Injector) Play(intake, work context.Context, schedule []plan.Fault) {
 		if !Sleep(intake, time.Until(begin.Add(fault.At))) {
 			break
 		}
-		i.tasks = append(i.tasks, run.Start(work, func(_, work context.Context) error {
+		i.tasks = append(i.tasks, run.Start(work, func(_, _ context.Context) error {
+			// Not the task's own context: who watches a take-over outlives it.
 			i.apply(intake, work, fault)
 			return nil
 		}))
@@ -74,6 +82,11 @@ func (i *Injector) Play(intake, work context.Context, schedule []plan.Fault) {
 
 func (i *Injector) apply(intake, work context.Context, fault plan.Fault) {
 	a := &Applied{Fault: fault, service: i.World.Services[fault.Service%len(i.World.Services)]}
+	for _, s := range i.World.Services {
+		if s.Cluster == a.service.Cluster {
+			a.neighbours = append(a.neighbours, s.Name)
+		}
+	}
 	i.add(a)
 	err := i.do(intake, work, a)
 	i.mu.Lock()
@@ -132,19 +145,44 @@ func (i *Injector) do(intake, work context.Context, a *Applied) error {
 	return errNotThere
 }
 
-// Windows are the times of the faults; each is followed by its Recovery.
-func (i *Injector) Windows() []check.Window {
+// Windows are the times of the faults that may hold up events on their way
+// through some services, each with what it takes to recover from it.
+func (i *Injector) Windows(services ...string) []check.Window {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var all []check.Window
 	for _, a := range i.applied {
+		if a.Began.IsZero() || !a.concerns(services) {
+			continue
+		}
 		to := a.Ended
 		if to.IsZero() {
 			to = time.Now()
 		}
-		all = append(all, check.Window{From: a.Began, To: to.Add(Recovery)})
+		all = append(all, check.Window{From: a.Began, To: to.Add(a.recovery())})
 	}
 	return all
+}
+
+// concerns says whether a fault may hold up one of the services.
+func (a *Applied) concerns(services []string) bool {
+	switch a.Kind {
+	case plan.BrokerKill, plan.BrokerFull:
+		return true
+	case plan.PostgresCrash:
+		return slices.ContainsFunc(a.neighbours, func(name string) bool { return slices.Contains(services, name) })
+	}
+	return slices.Contains(services, a.service.Name)
+}
+
+// recovery is the lease where an owner may have been lost without a word, and
+// else what reconnecting takes.
+func (a *Applied) recovery() time.Duration {
+	switch a.Kind {
+	case plan.BrokerDelay, plan.BrokerCut, plan.SlowInsert, plan.Pause, plan.Reconfigure, plan.Maintain, plan.RelayStop:
+		return reconnecting
+	}
+	return Recovery
 }
 
 // Count is how many faults there were so far.

@@ -19,8 +19,8 @@ type Takeover struct {
 	Service string    `json:"service"`
 	// Owned is the time until another relay owned the pipeline, Saved until
 	// that one first saved a position; 0 when it did not, or saves none.
-	Owned time.Duration `json:"owned"`
-	Saved time.Duration `json:"saved"`
+	Owned time.Duration `json:"owned_ns"`
+	Saved time.Duration `json:"saved_ns"`
 	// Disturbed says that other faults were on, so that the time proves nothing.
 	Disturbed bool `json:"disturbed"`
 }
@@ -28,7 +28,7 @@ type Takeover struct {
 // Drain is how long a relay took to end after SIGTERM.
 type Drain struct {
 	Relay     string        `json:"relay"`
-	Took      time.Duration `json:"took"`
+	Took      time.Duration `json:"took_ns"`
 	Disturbed bool          `json:"disturbed"`
 }
 

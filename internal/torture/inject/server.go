@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,10 +12,19 @@ import (
 	"github.com/pg-tide/pg-tide/internal/torture/traffic"
 )
 
+// hastyFor is how long publishers commit without waiting before a crash.
+const hastyFor = time.Second
+
 func (i *Injector) crashPostgres(intake, work context.Context, a *Applied) error {
 	c := a.service.Cluster
 	c.Busy.Lock()
 	defer c.Busy.Unlock()
+	if a.Amount%3 > 0 {
+		// Commits that nothing has flushed yet are what a crash takes back.
+		c.Hasty.Store(true)
+		defer c.Hasty.Store(false)
+		Sleep(intake, hastyFor)
+	}
 	i.begins(a, "PostgreSQL "+c.Name)
 	if err := c.Server.Crash(work); err != nil {
 		return err

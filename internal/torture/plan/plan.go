@@ -11,10 +11,10 @@ import (
 // Fault is one fault of a schedule.
 type Fault struct {
 	// At is when it begins, counted from the begin of the traffic.
-	At   time.Duration `json:"at"`
+	At   time.Duration `json:"at_ns"`
 	Kind Kind          `json:"kind"`
 	// For is how long it lasts; a killed process is away for that long.
-	For time.Duration `json:"for"`
+	For time.Duration `json:"for_ns"`
 	// Service, Relay and Owner choose the target: a number taken modulo what
 	// there is. Owner prefers the relay that owns the service's pipelines.
 	Service int  `json:"service"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +20,9 @@ type Publisher struct {
 	Types []string
 	// Prepares uses two-phase commit, Asynchronous commits that do not wait.
 	Prepares, Asynchronous bool
+	// Hasty, while it is set, lets all of them commit without waiting, so that
+	// nobody else's commit flushes what they wrote.
+	Hasty *atomic.Bool
 	// Rate is how many events a second one writer aims at.
 	Rate    float64
 	Commits *Commits
@@ -107,7 +111,7 @@ func (w *writer) publish(ctx context.Context, t transaction, number int64) error
 	if _, err := w.conn.Exec(ctx, begin); err != nil {
 		return err
 	}
-	if t.async {
+	if t.async || w.Asynchronous && w.Hasty != nil && w.Hasty.Load() {
 		if _, err := w.conn.Exec(ctx, "set local synchronous_commit = off"); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,6 +17,8 @@ type Cluster struct {
 	Server *throwaway.Server
 	// Prepares says that transactions may be prepared there.
 	Prepares bool
+	// Hasty, while it is set, lets all publishers commit without waiting.
+	Hasty atomic.Bool
 	// Busy is held by whoever stops and starts the server.
 	Busy sync.Mutex
 }
