@@ -43,6 +43,9 @@ const (
 	workers  = 3
 )
 
+// errStopped is the end by the user's wish, before the judgement.
+var errStopped = errors.New("the torture was stopped before its end; everything it had started is gone")
+
 // Run tortures a bus and reports what became of it. The error says that the
 // torture itself could not be done; broken promises are in the report.
 // Everything that it started is gone when it returns, also when ctx ended early.
@@ -62,7 +65,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err == nil {
 		err = s.run(ctx)
 	}
+	if err != nil && ctx.Err() != nil {
+		err = errStopped // whatever it says comes from being stopped
+	}
 	err = errors.Join(err, s.close(ctx))
+	s.screen.done()
 	s.keep(err)
 	return *s.report, err
 }
@@ -141,6 +148,7 @@ func (s *session) play(ctx context.Context, schedule []plan.Fault) error {
 	s.injector.Play(playing, ctx, schedule)
 	<-playing.Done()
 	_ = progress.Wait() // it returns no error
+	s.screen.done()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -308,7 +316,7 @@ func (s *session) keep(err error) {
 	if removeErr := os.RemoveAll(filepath.Join(s.Dir, "nats")); removeErr != nil {
 		s.screen.say(fmt.Sprintf("the broker's data stay behind: %v", removeErr))
 	}
-	if s.temporary && err == nil && s.report.Clean() {
+	if s.temporary && (err == nil && s.report.Clean() || errors.Is(err, errStopped)) {
 		if removeErr := os.RemoveAll(s.Dir); removeErr == nil {
 			s.report.Dir = ""
 			return
