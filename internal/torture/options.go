@@ -29,6 +29,8 @@ type Options struct {
 	Postgres string
 	// Lanes is how many each pipeline has.
 	Lanes int
+	// Pipelines is how many the service orders has; all but one are idle.
+	Pipelines int
 	// Writers is how many sessions publish, Rate how many events a second
 	// they aim at together.
 	Writers, Rate int
@@ -59,6 +61,7 @@ const (
 	relaysEach      = 2
 	mostWriters     = 100
 	mostLanes       = 64
+	mostPipelines   = 200
 )
 
 // OptionError is a wrong option: the caller's mistake.
@@ -102,7 +105,7 @@ func (o Options) settle() (settled, error) {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
-	o.Lanes = max(o.Lanes, 1)
+	o.Lanes, o.Pipelines = max(o.Lanes, 1), max(o.Pipelines, 1)
 	s := settled{Options: o}
 	if err := s.check(); err != nil {
 		return s, err
@@ -136,6 +139,8 @@ func (s *settled) check() error {
 		return wrong("--rate is %d: it must be at least 1", s.Rate)
 	case s.Lanes > mostLanes:
 		return wrong("--lanes is %d: it must be from 1 to %d", s.Lanes, mostLanes)
+	case s.Pipelines > mostPipelines:
+		return wrong("--pipelines is %d: it must be from 1 to %d", s.Pipelines, mostPipelines)
 	case runtime.GOOS == "windows":
 		return wrong("the torture runs on Unix alone: it stops and continues processes")
 	}

@@ -75,7 +75,8 @@ func (l *Log) take(line []byte) {
 	}
 	key := digits.ReplaceAllString(string(text), "#")
 	now := time.Now()
-	recent := append(l.recent[key], now)
+	recent := l.recent[key]
+	recent = append(recent, now)
 	for now.Sub(recent[0]) > repeatWindow {
 		recent = recent[1:]
 	}

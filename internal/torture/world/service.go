@@ -80,7 +80,7 @@ func (s *Service) Do(ctx context.Context, work func(*pgx.Conn) error) error {
 }
 
 // setUp makes the database and what is in it.
-func (s *Service) setUp(ctx context.Context, lanes int) error {
+func (s *Service) setUp(ctx context.Context, lanes, idle int) error {
 	if err := s.Cluster.createDatabase(ctx, s.Name); err != nil {
 		return err
 	}
@@ -98,8 +98,27 @@ func (s *Service) setUp(ctx context.Context, lanes int) error {
 		if err := more(ctx, conn); err != nil {
 			return fmt.Errorf("set up %s: %w", s.Name, err)
 		}
-		return s.Configure(ctx, conn, 0, lanes)
+		if err := s.Configure(ctx, conn, 0, lanes); err != nil {
+			return err
+		}
+		return s.addIdle(ctx, conn, idle)
 	})
+}
+
+// addIdle adds pipelines, each of an outbox that nobody publishes to, for
+// what it costs a relay to have many.
+func (s *Service) addIdle(ctx context.Context, conn *pgx.Conn, n int) error {
+	for n := range n {
+		idle := *s
+		idle.Outbox, idle.Pipeline, idle.Subject = fmt.Sprintf("idle_%d", n), fmt.Sprintf("idle-%d", n), "events.idle.{op}"
+		if _, err := conn.Exec(ctx, query("outbox_create"), idle.Outbox); err != nil {
+			return fmt.Errorf("set up %s: %w", idle.Outbox, err)
+		}
+		if err := idle.Configure(ctx, conn, 0, 1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Configure sets the pipeline's configuration; a batch size of 0 leaves the default.
@@ -145,6 +164,6 @@ type Ownership struct {
 // Owner asks who owns the service's pipeline; PID is 0 when nobody does.
 func (s *Service) Owner(ctx context.Context, conn *pgx.Conn) (o Ownership, err error) {
 	var name string
-	err = conn.QueryRow(ctx, query("owners")).Scan(&name, &o.PID, &o.RelayID, &o.Since, &o.Saved)
+	err = conn.QueryRow(ctx, query("owners"), s.Pipeline).Scan(&name, &o.PID, &o.RelayID, &o.Since, &o.Saved)
 	return o, err
 }

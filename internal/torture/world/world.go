@@ -33,7 +33,9 @@ type Options struct {
 	Dir string
 	// Relays is how many each service has, Lanes how many a pipeline.
 	Relays, Lanes int
-	Notices       io.Writer
+	// Pipelines is how many the first publishing service has; all but one idle.
+	Pipelines int
+	Notices   io.Writer
 }
 
 // World is the whole bus.
@@ -90,7 +92,11 @@ func (w *World) build(ctx context.Context) error {
 
 // startService makes a service's database and starts its relays.
 func (w *World) startService(ctx context.Context, s *Service) error {
-	if err := s.setUp(ctx, w.options.Lanes); err != nil {
+	idle := 0
+	if s.Outbox != "" && !s.Cluster.Prepares {
+		idle = w.options.Pipelines - 1
+	}
+	if err := s.setUp(ctx, w.options.Lanes, idle); err != nil {
 		return err
 	}
 	for n := range w.options.Relays {
