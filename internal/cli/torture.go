@@ -45,6 +45,7 @@ They are given by name, or as all or none; -NAME leaves one out.`,
 	flags.StringVar(&options.Postgres, "postgres", "", "`VERSION` or folder of PostgreSQL's programs; oldest, newest (default the machine's)")
 	flags.IntVar(&options.Lanes, "lanes", 1, "`N` lanes in each pipeline")
 	flags.IntVar(&options.Pipelines, "pipelines", 1, "`N` pipelines of the service orders, all but one idle")
+	flags.DurationVar(&options.Retention, "retention", 0, "`DURATION` that outboxes keep events, a fifth of what inboxes keep (default the usual days)")
 	flags.IntVar(&options.Writers, "writers", torture.DefaultWriters, "`N` sessions that publish")
 	flags.IntVar(&options.Rate, "rate", torture.DefaultRate, "`N` events a second that they aim at")
 	flags.StringVar(&options.Dir, "dir", "", "new `DIR` for what is kept (default a temporary one)")

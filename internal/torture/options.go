@@ -31,6 +31,9 @@ type Options struct {
 	Lanes int
 	// Pipelines is how many the service orders has; all but one are idle.
 	Pipelines int
+	// Retention is that of the outboxes, and a fifth of the inboxes'; 0 leaves
+	// the defaults, which no torture is long enough to see.
+	Retention time.Duration
 	// Writers is how many sessions publish, Rate how many events a second
 	// they aim at together.
 	Writers, Rate int
@@ -141,6 +144,8 @@ func (s *settled) check() error {
 		return wrong("--lanes is %d: it must be from 1 to %d", s.Lanes, mostLanes)
 	case s.Pipelines > mostPipelines:
 		return wrong("--pipelines is %d: it must be from 1 to %d", s.Pipelines, mostPipelines)
+	case s.Retention != 0 && s.Retention < time.Minute:
+		return wrong("--retention is %s: at least a minute is allowed", s.Retention)
 	case runtime.GOOS == "windows":
 		return wrong("the torture runs on Unix alone: it stops and continues processes")
 	}

@@ -20,14 +20,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestWrongOptionsAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	for want, o := range map[string]Options{
-		"--for":      {For: time.Second},
-		"--every":    {Every: time.Millisecond},
-		"--writers":  {Writers: -1},
-		"--rate":     {Rate: -1},
-		"--lanes":    {Lanes: 1000},
-		"--faults":   {Faults: "nonsense"},
-		"--postgres": {Postgres: "9"},
-		"the folder": {Postgres: "/nowhere"},
+		"--for":       {For: time.Second},
+		"--every":     {Every: time.Millisecond},
+		"--writers":   {Writers: -1},
+		"--rate":      {Rate: -1},
+		"--lanes":     {Lanes: 1000},
+		"--retention": {Retention: time.Second},
+		"--pipelines": {Pipelines: 1000},
+		"--faults":    {Faults: "nonsense"},
+		"--postgres":  {Postgres: "9"},
+		"the folder":  {Postgres: "/nowhere"},
 	} {
 		_, err := Run(t.Context(), o)
 		var wrong *OptionError

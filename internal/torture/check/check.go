@@ -56,6 +56,8 @@ type Hop struct {
 	Wants func(Event) bool
 	// Services are those that an event passes on its way here.
 	Services []string
+	// Since says that what was published before it may be gone by now.
+	Since time.Time
 	// MayRepeat allows an event to come more than once; the first one counts.
 	MayRepeat bool
 	// Unordered leaves the order alone, where places say nothing about it.
@@ -161,6 +163,9 @@ func (l *Ledger) Judge(hop Hop) Verdict {
 	var missing []int
 	for i, e := range l.Events {
 		if hop.Wants != nil && !hop.Wants(e) {
+			continue
+		}
+		if !j.seen[i] && e.Published.Before(hop.Since) {
 			continue
 		}
 		j.Wanted++

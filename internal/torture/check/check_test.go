@@ -70,6 +70,14 @@ func TestJudgeTellsEachKindOfTrouble(t *testing.T) {
 	}
 }
 
+func TestWhatRetentionMayHaveRemovedIsNotLost(t *testing.T) {
+	t.Parallel()
+	hop := check.Hop{Name: "hop", Arrivals: arrivals("a1"), Since: at(1.5)}
+	if v := ledger().Judge(hop); v.Wanted != 2 || v.Lost != 1 || v.First[0].ID != "b1" {
+		t.Errorf("got %+v", v)
+	}
+}
+
 func TestFirstFindingIsOfTheEarliestHop(t *testing.T) {
 	t.Parallel()
 	clean := ledger().Judge(check.Hop{Name: "outbox", Arrivals: arrivals("a1 a2 b1")})

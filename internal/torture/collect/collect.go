@@ -68,7 +68,7 @@ func Hops(ctx context.Context, w *world.World) ([]check.Hop, error) {
 		if err != nil {
 			return nil, err
 		}
-		hops = append(hops, check.Hop{Name: "outbox " + s.Outbox, Arrivals: arrivals, Wants: of(s)})
+		hops = append(hops, check.Hop{Name: "outbox " + s.Outbox, Arrivals: arrivals, Wants: of(s), Since: since(s)})
 	}
 	stream, err := Stream(ctx, w)
 	if err != nil {
@@ -85,7 +85,7 @@ func Hops(ctx context.Context, w *world.World) ([]check.Hop, error) {
 			return nil, err
 		}
 		hops = append(hops,
-			check.Hop{Name: "inbox " + s.Inbox, Arrivals: messages, Wants: of(s), Services: []string{s.Name}},
+			check.Hop{Name: "inbox " + s.Inbox, Arrivals: messages, Wants: of(s), Services: []string{s.Name}, Since: since(s)},
 			check.Hop{Name: "effect " + s.Name, Arrivals: effects, Wants: of(s), Services: []string{s.Name}})
 	}
 	return hops, nil
@@ -101,6 +101,14 @@ func of(s *world.Service) func(check.Event) bool {
 	default:
 		return nil
 	}
+}
+
+// since is when a service's end may have begun to forget.
+func since(s *world.Service) time.Time {
+	if s.Retention == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(-s.Retention)
 }
 
 func relation(s *world.Service) string {

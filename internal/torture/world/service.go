@@ -24,7 +24,9 @@ type Service struct {
 	Subject  string
 	Filter   string
 	Pipeline string
-	Relays   []*Relay
+	// Retention is that of its outbox or inbox; 0 leaves the default.
+	Retention time.Duration
+	Relays    []*Relay
 }
 
 // The event types that are published.
@@ -92,7 +94,11 @@ func (s *Service) setUp(ctx context.Context, lanes, idle int) error {
 		if s.Inbox != "" {
 			create, name, more = query("inbox_create"), s.Inbox, traffic.SetUpConsumer
 		}
-		if _, err := conn.Exec(ctx, create, name); err != nil {
+		var retention *time.Duration
+		if s.Retention > 0 {
+			retention = &s.Retention
+		}
+		if _, err := conn.Exec(ctx, create, name, retention); err != nil {
 			return fmt.Errorf("set up %s: %w", s.Name, err)
 		}
 		if err := more(ctx, conn); err != nil {
@@ -111,7 +117,7 @@ func (s *Service) addIdle(ctx context.Context, conn *pgx.Conn, n int) error {
 	for n := range n {
 		idle := *s
 		idle.Outbox, idle.Pipeline, idle.Subject = fmt.Sprintf("idle_%d", n), fmt.Sprintf("idle-%d", n), "events.idle.{op}"
-		if _, err := conn.Exec(ctx, query("outbox_create"), idle.Outbox); err != nil {
+		if _, err := conn.Exec(ctx, query("outbox_create"), idle.Outbox, nil); err != nil {
 			return fmt.Errorf("set up %s: %w", idle.Outbox, err)
 		}
 		if err := idle.Configure(ctx, conn, 0, 1); err != nil {

@@ -19,6 +19,10 @@ import (
 
 const connectTimeout = 5 * time.Second
 
+// inboxRemembers is how many retentions of the outboxes an inbox keeps: a
+// redelivery must find it remembering.
+const inboxRemembers = 5
+
 // Options say what to build.
 type Options struct {
 	// Program is the pg-tide that is tortured; Environment is added for its relays.
@@ -35,6 +39,9 @@ type Options struct {
 	Relays, Lanes int
 	// Pipelines is how many the first publishing service has; all but one idle.
 	Pipelines int
+	// Retention is that of the outboxes; inboxes keep messages, and remember
+	// event ids, several times as long. 0 leaves the defaults.
+	Retention time.Duration
 	Notices   io.Writer
 }
 
@@ -85,6 +92,10 @@ func (w *World) build(ctx context.Context) error {
 	w.Services = services(w.Clusters[0], w.Clusters[1])
 	var work []func(context.Context) error
 	for _, s := range w.Services {
+		s.Retention = w.options.Retention
+		if s.Inbox != "" {
+			s.Retention *= inboxRemembers
+		}
 		work = append(work, func(ctx context.Context) error { return w.startService(ctx, s) })
 	}
 	return run.Together(ctx, work...)
