@@ -8,7 +8,9 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -166,21 +168,21 @@ func (w *Watch) ask(ctx context.Context, cluster string, conn *pgx.Conn) error {
 func (w *Watch) Most() map[string]Use {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.most
+	return maps.Clone(w.most)
 }
 
 // Connections is the most that the relays of each database had.
 func (w *Watch) Connections() map[string]int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.connections
+	return maps.Clone(w.connections)
 }
 
 // Open lists the transactions that relays left open.
 func (w *Watch) Open() []OpenTransaction {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.open
+	return slices.Clone(w.open)
 }
 
 // Ask asks a relay what it uses.
