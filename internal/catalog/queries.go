@@ -99,3 +99,12 @@ var markLoadSQL string
 
 //go:embed queries/mark_save.sql
 var markSaveSQL string
+
+//go:embed queries/maintain.sql
+var maintainSQL string
+
+//go:embed queries/outbox_sizes.sql
+var outboxSizesSQL string
+
+//go:embed queries/maintain_isolation.sql
+var maintainIsolationSQL string
