@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/run"
 )
@@ -140,6 +141,9 @@ func (f *forward) receive(ctx context.Context) error {
 }
 
 func (f *forward) acknowledge(ctx context.Context, s *shipment) error {
+	if fault.Mutant(fault.SaveBeforeReceipt) && s.position != nil {
+		f.offer(*s.position)
+	}
 	if s.receipt != nil {
 		err := f.call(ctx, farEnd, "wait for the sink's acknowledgement", s.receipt.Wait)
 		if err != nil {

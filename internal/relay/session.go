@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
@@ -183,7 +184,9 @@ type holds struct {
 	stale atomic.Bool
 }
 
-func (h *holds) has(key string) bool { return key != "" && h.keys[key] }
+func (h *holds) has(key string) bool {
+	return key != "" && h.keys[key] && !fault.Mutant(fault.RetryOvertaken)
+}
 
 func (h *holds) add(key string) {
 	if key != "" {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
 	"github.com/pg-tide/pg-tide/internal/run"
@@ -207,7 +208,7 @@ func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed b
 		}
 	}
 	for id, m := range s.fleet {
-		if !owned[id] {
+		if !owned[id] && !fault.Mutant(fault.NoFence) {
 			m.next = nil
 			s.stop(work, m)
 			if lapsed {
@@ -282,6 +283,9 @@ func (s *Supervisor) beside(work context.Context, f func(ctx context.Context)) {
 
 // drop ends all work at once, since others may have taken the pipelines over.
 func (s *Supervisor) drop() {
+	if fault.Mutant(fault.NoFence) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.fleet) > 0 && s.alive {
@@ -296,6 +300,7 @@ func (s *Supervisor) drop() {
 
 // drain stops all pipelines softly, and hard when the time is up.
 func (s *Supervisor) drain(ended <-chan *member) {
+	fault.At(fault.ShutdownBeforeDrain)
 	s.mu.Lock()
 	left := len(s.fleet)
 	for _, m := range s.fleet {

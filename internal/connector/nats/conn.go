@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 const (
@@ -62,6 +63,9 @@ func connect(ctx context.Context, a *address, name string) (*connection, error) 
 		natsgo.ErrorHandler(c.onError),
 		natsgo.ClosedHandler(c.onClosed),
 	)
+	if fault.Mutant(fault.ClientResends) {
+		options = resending(ctx, dial, options)
+	}
 	c.nc, err = natsgo.Connect(join(a.urls), options...)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -160,6 +161,7 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	if len(failed) > 0 {
 		return nil, &delivery.Partial{Failed: failed}
 	}
+	fault.At(fault.ForwardBeforeSend)
 	if s.ordered && len(messages) > 0 {
 		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last}
 		return s.last, nil
@@ -173,12 +175,14 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 			return nil, err
 		}
 		// No retry by the client: 250 ms later is behind later messages.
-		ack, err := conn.js.PublishMsgAsync(&messages[i], jetstream.WithRetryAttempts(0), jetstream.WithStallWait(requestTimeout))
+		ack, err := conn.js.PublishMsgAsync(&messages[i], jetstream.WithRetryAttempts(clientRetries()), jetstream.WithStallWait(requestTimeout))
 		if err != nil {
 			return nil, conn.publishFailed(messages[i].Subject, err)
 		}
 		r.acks[i] = ack
+		fault.At(fault.ForwardAmidSend)
 	}
+	fault.At(fault.ForwardAfterSend)
 	return r, nil
 }
 
