@@ -36,7 +36,7 @@ begin
             ('function', 'execute', '{schema_version}',
                 '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
-            ('function', 'none', '{outbox_turn, outbox_is_due, outbox_part_done, outbox_part_empty, publishing_now,
+            ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
