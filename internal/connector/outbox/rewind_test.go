@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/catalog"
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
 )
@@ -177,5 +179,113 @@ func readRewinding(t *testing.T, b bus, random *rand.Rand, last *atomic.Pointer[
 		if err := r.Save(t.Context(), page.Position); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// saveUpTo saves a position of the next n events, with a mark.
+func saveUpTo(t *testing.T, r *Reader, n int, mark string) message.Position {
+	t.Helper()
+	page := read(t, r, n)
+	page.Position.Mark = mark
+	if err := r.Save(t.Context(), page.Position); err != nil {
+		t.Fatal(err)
+	}
+	return page.Position
+}
+
+func TestGoesBackToAnEarlierPositionAndForgetsThoseAfterIt(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 0)
+	slow := begin(t, b)
+	late := slow.publish()
+	var all []string
+	for range 6 {
+		all = append(all, publish(t, b))
+	}
+	r := b.open(t)
+	saveUpTo(t, r, 2, `{"n": 2}`)
+	saveUpTo(t, r, 2, "")
+	saveUpTo(t, r, 2, `{"n": 6}`)
+	saved, err := r.Marked(t.Context(), 0)
+	if err != nil || len(saved) != 2 || saved[0].Mark != `{"n": 6}` || saved[1].Mark != `{"n": 2}` || saved[1].At.IsZero() {
+		t.Fatalf("marked positions %+v, %v", saved, err)
+	}
+	if err := r.Rewind(t.Context(), saved[1].Sequence); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, 10, all[2:]...)
+	slow.commit()
+	expect(t, r, 10, late)
+
+	// The next session starts there, and of what was lost nothing is left.
+	r = b.open(t)
+	if saved, err = r.Marked(t.Context(), 1); err != nil || len(saved) != 1 || saved[0].Mark != `{"n": 2}` || saved[0].Sequence != 4 {
+		t.Fatalf("marked positions %+v, %v", saved, err)
+	}
+	expect(t, r, 10, append([]string{late}, all[2:]...)...)
+
+	if err := r.Rewind(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, 10, append([]string{late}, all...)...)
+	if saved, err = r.Marked(t.Context(), 1); err != nil || len(saved) != 0 {
+		t.Fatalf("marked positions %+v, %v", saved, err)
+	}
+}
+
+func TestGoingBackSendsNothingThatARewindHasStillToSend(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 0)
+	for range 4 {
+		publish(t, b)
+	}
+	r := b.open(t)
+	saveUpTo(t, r, 3, `{"n": 3}`)
+	saveUpTo(t, r, 1, `{"n": 4}`)
+	r, _ = rewind(t, b, `'-infinity'`)
+	first := saveUpTo(t, r, 1, `{"n": 4}`)
+	if err := r.Rewind(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if page := read(t, r, 10); len(page.Messages) != 3 || page.Messages[0].OutboxID != first.LastID+1 {
+		t.Errorf("read %d events from %d on, want those after %d", len(page.Messages), page.Messages[0].OutboxID, first.LastID)
+	}
+}
+
+func TestASupersededReaderCannotGoBack(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 0)
+	publish(t, b)
+	r := b.open(t)
+	saveUpTo(t, r, 1, `{"n": 1}`)
+	schematest.Supersede(t, b.pool, b.spec)
+	if verdict, _ := delivery.VerdictOf(r.Rewind(t.Context(), 0)); verdict != delivery.VerdictSuperseded {
+		t.Error("a superseded reader went back")
+	}
+}
+
+func TestKeepsOnePositionAMinuteForTheRetention(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 0)
+	schematest.Exec(t, b.pool, `insert into tide.pipeline_position (pipeline_id, seq, snapshot, last_id, bound, incarnation, saved_at)
+		select `+fmt.Sprint(b.spec.ID)+`, n, '3:3:', 0, '3', 1, date_trunc('hour', now()) - interval '30 hours' + n * interval '10 seconds'
+		from generate_series(1, 8 * 360) n`)
+	schematest.Exec(t, b.pool, `update tide.outbox set retention = '1 day'`)
+	owner := catalog.OwnerOf(b.spec)
+	// In two steps, as the reader does it.
+	for _, step := range [][2]int64{{1, 1400}, {1400, 2871}} {
+		if err := b.catalog.PrunePositions(t.Context(), owner, step[0], step[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.catalog.ExpirePositions(t.Context(), owner, 2871); err != nil {
+		t.Fatal(err)
+	}
+	var left, newest, old int
+	schematest.Query(t, b.pool, `select count(*), count(*) filter (where seq >= 2871), count(*) filter (where saved_at < now() - interval '1 day' - interval '1 minute')
+		from tide.pipeline_position`, nil, &left, &newest, &old)
+	// One to two hours of minutes, and the ten newest.
+	if newest != 10 || old != 0 || left < 60 || left > 140 {
+		t.Errorf("%d positions are left, %d of the newest and %d too old", left, newest, old)
 	}
 }
