@@ -13,11 +13,12 @@ import (
 	"github.com/pg-tide/pg-tide/schema"
 )
 
-// everyRow lists what users and relays have put there, and the sequences.
+// everyRow lists what users and relays have put there, and the sequences: the
+// columns that the first version had.
 const everyRow = `
 	select 'node ' || n::text as line from tide.node n
-	union all select 'outbox ' || o::text from tide.outbox o
-	union all select 'part ' || p::text from tide.outbox_part p
+	union all select 'outbox ' || (o.id, o.name, o.enabled, o.retention, o.part, o.created_at)::text from tide.outbox o
+	union all select 'part ' || (p.part, p.outbox_id, p.used_since)::text from tide.outbox_part p
 	union all select 'publisher ' || p::text from tide.outbox_publisher p
 	union all select 'event ' || e::text from tide.outbox_event e
 	union all select 'inbox ' || i::text from tide.inbox i

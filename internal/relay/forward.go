@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/run"
 )
@@ -95,6 +96,9 @@ func both(ctx, intake context.Context) context.Context {
 }
 
 func (f *forward) open(ctx context.Context) error {
+	if sink, guarded := f.plan.Sink.(Guarded); guarded {
+		sink.Guard(f.lease.check)
+	}
 	err := f.call(ctx, farEnd, "open the sink", f.plan.Sink.Open)
 	if err != nil {
 		return err
@@ -153,6 +157,9 @@ func (f *forward) receive(ctx context.Context) error {
 }
 
 func (f *forward) acknowledge(ctx context.Context, s *shipment) error {
+	if fault.Mutant(fault.SaveBeforeReceipt) && s.position != nil {
+		f.offer(*s.position)
+	}
 	if s.receipt != nil {
 		err := f.call(ctx, farEnd, "wait for the sink's acknowledgement", s.receipt.Wait)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/run"
@@ -85,6 +86,9 @@ func (r *reverse) store(ctx, intake context.Context) error {
 		if r.memory.limiter.Wait(pace, len(d.Envelopes)) != nil {
 			return nil // it was not inserted, so it is not acknowledged and comes again
 		}
+		if fault.Mutant(fault.AcknowledgeBeforeInsert) {
+			_ = d.Acknowledge(ctx) // and what if the insert fails?
+		}
 		var block *blockedError
 		switch err := r.storeDelivery(ctx, &d); {
 		case err == nil:
@@ -118,6 +122,7 @@ func (r *reverse) storeDelivery(ctx context.Context, d *message.Delivery) error 
 	if err != nil {
 		return err
 	}
+	fault.At(fault.ReverseAfterDecode)
 	inserted, err := r.insertAll(ctx, d, s, &block)
 	if err != nil {
 		return err

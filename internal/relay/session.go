@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
@@ -114,6 +115,7 @@ type session struct {
 	holds   *holds
 	// letters wakes the retry of dead letters.
 	letters <-chan struct{}
+	lease   *lease
 }
 
 func (s *session) call(ctx context.Context, at side, doing string, f func(ctx context.Context) error) error {
@@ -182,7 +184,9 @@ type holds struct {
 	stale atomic.Bool
 }
 
-func (h *holds) has(key string) bool { return key != "" && h.keys[key] }
+func (h *holds) has(key string) bool {
+	return key != "" && h.keys[key] && !fault.Mutant(fault.RetryOvertaken)
+}
 
 func (h *holds) add(key string) {
 	if key != "" {

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 // ackTimeout is how long the broker may stay silent about one event.
@@ -37,6 +38,7 @@ func newReceipt(conn *connection, streams []*jetstream.StreamInfo, marks *marks,
 
 // Wait returns once the broker has spoken about every event, or the session ended.
 func (r *receipt) Wait(ctx context.Context) error {
+	fault.At(fault.ForwardBeforeReceipt)
 	rejected := map[int]error{}
 	reached := make([]streamMark, len(r.streams))
 	timer := time.NewTimer(ackTimeout)
@@ -45,6 +47,7 @@ func (r *receipt) Wait(ctx context.Context) error {
 		timer.Reset(ackTimeout)
 		err := r.waitFor(ctx, ack, timer, reached)
 		if err == nil {
+			fault.At(fault.ForwardAmidReceipt)
 			continue
 		}
 		if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
@@ -60,6 +63,7 @@ func (r *receipt) Wait(ctx context.Context) error {
 			r.marks.note(m)
 		}
 	}
+	fault.At(fault.ForwardAfterReceipt)
 	return nil
 }
 

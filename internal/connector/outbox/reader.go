@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/catalog"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
@@ -60,6 +61,8 @@ type Reader struct {
 	// have to be removed. Only Open and Save touch them.
 	saved, pruned, saves int64
 	expired              time.Time
+	// kept is the position saved last; only a mutation looks at it.
+	kept message.Position
 
 	// readPage is the store's; a test replaces it to see itself fail.
 	readPage func(ctx context.Context, r catalog.PageRequest) (catalog.Page, error)
@@ -98,6 +101,10 @@ func (r *Reader) Open(ctx context.Context) error {
 	r.saved = start.Position.Sequence
 	r.pruned = max(1, r.saved-pruneEvery-keepSaves)
 	r.saves = 0
+	if fault.Mutant(fault.PositionInMemory) && r.kept.Snapshot != "" {
+		r.position = r.kept
+	}
+	fault.At(fault.ForwardOpened)
 	return nil
 }
 
@@ -134,6 +141,7 @@ func (r *Reader) look(ctx context.Context, limit int) (message.Page, error) {
 		if err != nil {
 			return message.Page{}, err
 		}
+		fault.At(fault.ForwardBeforeRead)
 		found, err := r.readPage(ctx, request)
 		switch {
 		case err != nil:
@@ -165,6 +173,9 @@ func (r *Reader) request(limit int) (catalog.PageRequest, error) {
 	if err != nil {
 		return catalog.PageRequest{}, err
 	}
+	if fault.Mutant(fault.ReadByID) || fault.Mutant(fault.LateInListOnly) {
+		seen = r.narrowed(seen)
+	}
 	return catalog.PageRequest{
 		Owner:    r.owner,
 		OutboxID: r.outboxID,
@@ -190,7 +201,11 @@ func (r *Reader) advance(found catalog.Page, limit int) message.Page {
 	if len(found.Messages) == 0 {
 		return message.Page{}
 	}
+	fault.At(fault.ForwardAfterRead)
 	sortByID(found.Messages)
+	if fault.Mutant(fault.CutLate) {
+		limit = r.cutLate(found.Messages, limit)
+	}
 	r.size = found.Size
 	messages := found.Messages
 	if len(messages) > limit {
@@ -218,6 +233,7 @@ func (r *Reader) floor() int64 {
 // startDrain finds the transactions of a round. fixed is the round's snapshot
 // when it began in an earlier session.
 func (r *Reader) startDrain(ctx context.Context, request catalog.PageRequest, fixed string) error {
+	fault.At(fault.ForwardBeforeDrain)
 	otherHistory := r.position.Incarnation != r.start.Incarnation
 	if otherHistory {
 		fixed = "" // what it saw is not comparable; and nothing of that history can still appear
@@ -272,6 +288,7 @@ func (r *Reader) advanceDrain(found catalog.Page) message.Page {
 		Incarnation: r.start.Incarnation,
 	}
 	r.drain = nil
+	fault.At(fault.ForwardAfterDrain)
 	return message.Page{}
 }
 

@@ -4,15 +4,21 @@ import (
 	"context"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
 // Save makes a position durable. The reader numbers the saves, since the
 // positions of several pages may be saved as one.
 func (r *Reader) Save(ctx context.Context, p message.Position) error {
+	fault.At(fault.ForwardBeforeSave)
 	p.Sequence = r.saved + 1
 	if err := r.store.SavePosition(ctx, r.owner, p); err != nil {
 		return err
+	}
+	fault.At(fault.ForwardAfterSave)
+	if fault.Mutant(fault.PositionInMemory) {
+		r.kept = p
 	}
 	r.saved = p.Sequence
 	r.saves++
