@@ -89,6 +89,9 @@ type DeadLetter struct {
 	Coordinates string
 	// Error says in words what failed.
 	Error string
-	// Attempts counts how often delivery was tried.
+	// Attempts counts how often delivery was tried; 0 for an event that was
+	// parked behind another of its key.
 	Attempts int
+	// HoldsKey says that later events of the key wait for this one.
+	HoldsKey bool
 }

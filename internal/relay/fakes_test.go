@@ -297,6 +297,8 @@ type fakeLetters struct {
 	letters []message.DeadLetter
 	due     map[int64]bool
 	nextID  int64
+	// most is how many there ever were at once, counts how often that was asked.
+	most, counts int
 }
 
 func newLetters() *fakeLetters { return &fakeLetters{due: map[int64]bool{}} }
@@ -309,21 +311,29 @@ func (f *fakeLetters) Add(_ context.Context, letters []message.DeadLetter) error
 	for _, l := range letters {
 		at := slices.IndexFunc(f.letters, func(o message.DeadLetter) bool { return identityOf(&o) == identityOf(&l) })
 		if at >= 0 {
-			f.letters[at].Error, f.letters[at].Attempts = l.Error, l.Attempts
+			if l.Attempts > 0 {
+				f.letters[at].Error, f.letters[at].Attempts = l.Error, l.Attempts
+			}
 			continue
 		}
 		f.nextID++
 		l.ID = f.nextID
 		f.letters = append(f.letters, l)
+		f.most = max(f.most, len(f.letters))
 	}
 	return nil
 }
 
-func (f *fakeLetters) Due(context.Context, int) (due []message.DeadLetter, _ error) {
+func (f *fakeLetters) Due(_ context.Context, limit int, inOrder bool) (due []message.DeadLetter, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	waits := map[string]bool{}
 	for _, l := range f.letters {
-		if f.due[l.ID] {
+		if !f.due[l.ID] && l.Attempts > 0 && l.HoldsKey {
+			waits[l.Message.Key] = true
+		}
+		asked := f.due[l.ID] || inOrder && l.HoldsKey && l.Attempts == 0
+		if asked && !(inOrder && waits[l.Message.Key]) && len(due) < limit {
 			due = append(due, l)
 		}
 	}
@@ -337,6 +347,7 @@ func (f *fakeLetters) Settle(_ context.Context, id int64, err error) error {
 	at := slices.IndexFunc(f.letters, func(l message.DeadLetter) bool { return l.ID == id })
 	if err != nil {
 		f.letters[at].Error = err.Error()
+		f.letters[at].Attempts++
 		return nil
 	}
 	f.letters = slices.Delete(f.letters, at, at+1)
@@ -347,11 +358,24 @@ func (f *fakeLetters) Held(context.Context) (keys []string, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.letters {
-		if l.Message.Key != "" && !slices.Contains(keys, l.Message.Key) {
+		if l.HoldsKey && !slices.Contains(keys, l.Message.Key) {
 			keys = append(keys, l.Message.Key)
 		}
 	}
 	return keys, nil
+}
+
+func (f *fakeLetters) Count(context.Context) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts++
+	return len(f.letters), nil
+}
+
+func (f *fakeLetters) discard(ids ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.letters = slices.DeleteFunc(f.letters, func(l message.DeadLetter) bool { return slices.Contains(ids, l.Message.EventID) })
 }
 
 func (f *fakeLetters) ids() (ids []string) {

@@ -1,6 +1,6 @@
--- The keys of all dead letters of a pipeline.
+-- The keys that dead letters of a pipeline hold.
 --
 -- $1 pipeline
 select distinct d.key
 from tide.dead_letter d
-where d.pipeline_id = $1 and d.key is not null
+where d.pipeline_id = $1 and d.key is not null and d.holds_key
