@@ -227,7 +227,7 @@ func (d *DeadLetters) Count(ctx context.Context) (count int, err error) {
 }
 
 // Held returns the keys that letters of the pipeline hold.
-func (d *DeadLetters) Held(ctx context.Context) ([]string, error) {
+func (d *DeadLetters) Held(ctx context.Context) ([]message.HeldKey, error) {
 	const doing = "read the keys of dead letters"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
@@ -235,7 +235,7 @@ func (d *DeadLetters) Held(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}
-	held, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	held, err := pgx.CollectRows(rows, pgx.RowToStructByPos[message.HeldKey])
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}

@@ -138,7 +138,7 @@ func TestDeadLettersAreKeptWholeAndOnce(t *testing.T) {
 		}
 		batch[0].Error, batch[0].Attempts = "refused again", 3
 	}
-	if held, err := letters.Held(t.Context()); err != nil || !slices.Equal(held, []string{"k1"}) {
+	if held, err := letters.Held(t.Context()); err != nil || !slices.Equal(held, []message.HeldKey{{Key: "k1"}}) {
 		t.Errorf("held %v, %v", held, err)
 	}
 	if due, err := letters.Due(t.Context(), 10, false); err != nil || len(due) != 0 {

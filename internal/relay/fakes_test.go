@@ -354,12 +354,13 @@ func (f *fakeLetters) Settle(_ context.Context, id int64, err error) error {
 	return nil
 }
 
-func (f *fakeLetters) Held(context.Context) (keys []string, _ error) {
+func (f *fakeLetters) Held(context.Context) (keys []message.HeldKey, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.letters {
-		if l.HoldsKey && !slices.Contains(keys, l.Message.Key) {
-			keys = append(keys, l.Message.Key)
+		known := func(k message.HeldKey) bool { return k.Key == l.Message.Key }
+		if l.HoldsKey && !slices.ContainsFunc(keys, known) {
+			keys = append(keys, message.HeldKey{Key: l.Message.Key, OutboxID: l.Message.OutboxID})
 		}
 	}
 	return keys, nil
@@ -370,6 +371,16 @@ func (f *fakeLetters) Count(context.Context) (int, error) {
 	defer f.mu.Unlock()
 	f.counts++
 	return len(f.letters), nil
+}
+
+func (f *fakeLetters) retry(ids ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, l := range f.letters {
+		if slices.Contains(ids, l.Message.EventID) {
+			f.due[l.ID] = true
+		}
+	}
 }
 
 func (f *fakeLetters) discard(ids ...string) {

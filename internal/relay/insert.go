@@ -24,11 +24,11 @@ type inserter struct {
 	held map[string]bool
 }
 
-func (i *inserter) hold(keys []string) {
+func (i *inserter) hold(keys []message.HeldKey) {
 	i.held = map[string]bool{}
-	for _, key := range keys {
-		if laneOf(key, len(i.inserters)) == i.place {
-			i.held[key] = true
+	for _, k := range keys {
+		if laneOf(k.Key, len(i.inserters)) == i.place {
+			i.held[k.Key] = true
 		}
 	}
 }

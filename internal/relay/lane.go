@@ -27,6 +27,9 @@ func laneOf(key string, n int) int {
 	for i := range len(key) {
 		hash = (hash ^ uint32(key[i])) * prime
 	}
+	// FNV's lowest bits see little but the lowest bits of the text: mix them
+	hash = (hash ^ hash>>16) * 0x85ebca6b
+	hash ^= hash >> 13
 	return int(hash % uint32(n)) //nolint:gosec // lanes are few
 }
 
@@ -72,9 +75,9 @@ type lane struct {
 	mu sync.Mutex
 	// waiting are the events that wait behind a refused one, by group.
 	waiting map[string]*backlog
-	// held are the keys that are parked behind a dead letter, and parking
-	// their events that came since.
-	held    map[string]bool
+	// held are the keys that are parked behind a dead letter, with its id in
+	// the outbox, and parking their events that came since.
+	held    map[string]int64
 	parking []item
 	// sent and settled number shipments: an event is on its way as long as
 	// its shipment is above settled.
@@ -91,7 +94,7 @@ func (f *forward) newLane(place int, sink Sink) *lane {
 		shipments: make(chan shipment, f.options.Window),
 		wake:      make(chan struct{}, 1),
 		waiting:   map[string]*backlog{},
-		held:      map[string]bool{},
+		held:      map[string]int64{},
 	}
 }
 
@@ -235,12 +238,11 @@ func (l *lane) sift(p *parcel) {
 // backlog is asked before the parked keys: a key whose events wait there is
 // parked in their order.
 func (l *lane) putAside(it item) bool {
-	key := it.event.Key
-	group := l.group(key)
+	group := l.group(it.event.Key)
 	switch b := l.waiting[group]; {
 	case b != nil:
 		b.queue = append(b.queue, it)
-	case key != "" && l.held[key]:
+	case l.isHeld(it.event):
 		l.parking = append(l.parking, it)
 	case it.err != nil:
 		l.waiting[group] = &backlog{group: group, queue: []item{it}, after: l.sent}

@@ -194,7 +194,7 @@ func (l *lane) giveUp(ctx context.Context, b *backlog, head item) error {
 	}
 	if key := head.event.Key; key != "" && l.limits.OnError == pipeline.ParkKey {
 		l.mu.Lock()
-		l.held[key] = true
+		l.held[key] = head.event.OutboxID
 		l.mu.Unlock()
 	}
 	l.pop(b, []item{head}, nil)
@@ -285,7 +285,7 @@ func (l *lane) gather(b *backlog) (first, toPark []item, p *parcel, err error) {
 		switch {
 		case it.err != nil:
 			return b.queue[:i:i], toPark, p, nil
-		case it.event.Key != "" && l.held[it.event.Key]:
+		case l.isHeld(it.event):
 			toPark = append(toPark, *it)
 			continue
 		}

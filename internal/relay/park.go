@@ -76,10 +76,10 @@ func (l *lane) refreshHolds(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.held
-	l.held = map[string]bool{}
+	l.held = map[string]int64{}
 	l.hold(keys)
 	for key := range before {
-		if !l.held[key] {
+		if _, still := l.held[key]; !still {
 			l.unpark(key)
 		}
 	}
@@ -87,12 +87,23 @@ func (l *lane) refreshHolds(ctx context.Context) error {
 }
 
 // hold parks those of the keys that are this lane's. The lock is held.
-func (l *lane) hold(keys []string) {
-	for _, key := range keys {
-		if laneOf(key, len(l.lanes)) == l.place {
-			l.held[key] = true
+func (l *lane) hold(keys []message.HeldKey) {
+	for _, k := range keys {
+		if laneOf(k.Key, len(l.lanes)) == l.place {
+			l.held[k.Key] = k.OutboxID
 		}
 	}
+}
+
+// isHeld says whether an event waits behind a dead letter of its key. One that
+// is earlier than the letter does not: it is met again after a crash, and was
+// sent before. The lock is held.
+func (l *lane) isHeld(m *message.Message) bool {
+	if m.Key == "" {
+		return false
+	}
+	from, held := l.held[m.Key]
+	return held && m.OutboxID >= from
 }
 
 // unpark lets events flow that came for a key while its last letter went. They
@@ -121,7 +132,7 @@ func (l *lane) unpark(key string) {
 }
 
 // readHolds asks which keys wait, when the policy cares.
-func (s *session) readHolds(ctx context.Context) (keys []string, err error) {
+func (s *session) readHolds(ctx context.Context) (keys []message.HeldKey, err error) {
 	if s.limits.OnError != pipeline.ParkKey {
 		return nil, nil
 	}

@@ -101,7 +101,7 @@ type DeadLetters interface {
 	Settle(ctx context.Context, id int64, err error) error
 	// Held returns the keys, each once, of all letters of the pipeline that
 	// hold their key, asked to retry or not. Only the policy park_key reads it.
-	Held(ctx context.Context) ([]string, error)
+	Held(ctx context.Context) ([]message.HeldKey, error)
 	// Count returns how many letters of the pipeline there are.
 	Count(ctx context.Context) (int, error)
 }

@@ -9,8 +9,9 @@ import (
 // order when something, and everything before it, is: lanes finish in any
 // order, positions and acknowledgements must not.
 type tracker[T any] struct {
-	// most bounds what is handed out: values that wait for one before them
-	// count in most.values, events of unfinished values in the others.
+	// most bounds what is handed out: values that are not done, though only
+	// because one before them is not; events that are not settled; the bytes
+	// of values that are not settled as a whole.
 	most size
 	// done gets the values in order. It is called with the lock held: it must
 	// not wait.
@@ -27,7 +28,7 @@ type size struct{ values, events, bytes int }
 // tracked is one value with the number of its events that are not settled.
 type tracked[T any] struct {
 	value T
-	size  size
+	bytes int
 	left  int
 }
 
@@ -55,7 +56,7 @@ func (t *tracker[T]) tryAdmit(value T, events, bytes int) *tracked[T] {
 	if len(t.open) >= t.most.values || t.out.events >= t.most.events || t.out.bytes >= t.most.bytes {
 		return nil
 	}
-	taken := &tracked[T]{value: value, left: events, size: size{events: events, bytes: bytes}}
+	taken := &tracked[T]{value: value, left: events, bytes: bytes}
 	t.open = append(t.open, taken)
 	t.out.events += events
 	t.out.bytes += bytes
@@ -67,14 +68,14 @@ func (t *tracker[T]) settle(of *tracked[T], n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	of.left -= n
+	t.out.events -= n
+	signal(t.room)
 	if of.left > 0 {
 		return
 	}
-	t.out.events -= of.size.events
-	t.out.bytes -= of.size.bytes
+	t.out.bytes -= of.bytes
 	for len(t.open) > 0 && t.open[0].left <= 0 {
 		t.done(t.open[0].value)
 		t.open = t.open[1:]
 	}
-	signal(t.room)
 }
