@@ -499,17 +499,31 @@ type fakeInbox struct {
 	ids   []string
 	known map[string]bool
 	fails func(ids []string) error
+	// hangs may hold a call up; slow says how long calls take, in turn.
+	hangs func(ids []string)
+	slow  []int
+	calls int
 }
 
 func newInbox() *fakeInbox { return &fakeInbox{known: map[string]bool{}} }
 
 func (i *fakeInbox) Insert(_ context.Context, messages []message.Message) (n int, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	var ids []string
 	for k := range messages {
 		ids = append(ids, messages[k].EventID)
 	}
+	if i.hangs != nil {
+		i.hangs(ids)
+	}
+	i.mu.Lock()
+	i.calls++
+	call := i.calls
+	i.mu.Unlock()
+	if len(i.slow) > 0 {
+		<-time.After(time.Duration(i.slow[call%len(i.slow)]) * time.Millisecond)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.fails != nil {
 		if err := i.fails(ids); err != nil {
 			return 0, err

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/run"
@@ -20,6 +21,10 @@ type reverse struct {
 	committed chan message.Delivery
 	// places bound the deliveries between their fetch and their acknowledgement.
 	places chan struct{}
+	// working counts the lanes that have not ended.
+	working atomic.Int64
+	// held is what blocks, found first.
+	held atomic.Pointer[blockedError]
 }
 
 // arrival is one message of a delivery, decoded.
@@ -70,30 +75,34 @@ func (r *reverse) run(intake, work context.Context) error {
 		func(ctx context.Context) error { return r.settle(both(ctx, intake)) },
 		func(ctx context.Context) error { return r.retryLetters(both(ctx, intake), r) },
 	}
-	inserters := make([]func(ctx context.Context) error, 0, len(r.inserters))
+	r.working.Store(int64(len(r.inserters)))
 	for _, i := range r.inserters {
 		i.hold(keys)
-		inserters = append(inserters, func(ctx context.Context) error { return i.store(ctx, intake) })
+		parts = append(parts, func(ctx context.Context) error { return r.work(ctx, intake, i) })
 	}
-	held := make(chan error, 1)
-	parts = append(parts, r.acknowledge, func(ctx context.Context) error {
-		defer close(r.committed)
-		err := run.Together(ctx, inserters...)
-		var block *blockedError
-		if errors.As(err, &block) {
-			held <- err // what was committed before is acknowledged first
-			r.stopIntake()
-			return nil
+	err = run.Together(work, append(parts, r.acknowledge)...)
+	if held := r.held.Load(); held != nil {
+		return worse(err, held)
+	}
+	return err
+}
+
+// work runs one lane. An event that blocks ends the session after what the
+// lanes have is settled; the last lane to end lets acknowledge end.
+func (r *reverse) work(ctx, intake context.Context, i *inserter) error {
+	defer func() {
+		if r.working.Add(-1) == 0 {
+			close(r.committed)
 		}
-		return err
-	})
-	err = run.Together(work, parts...)
-	select {
-	case block := <-held:
-		return worse(err, block)
-	default:
-		return err
+	}()
+	err := i.store(ctx, intake)
+	var block *blockedError
+	if errors.As(err, &block) {
+		r.held.CompareAndSwap(nil, block)
+		r.stopIntake()
+		return nil
 	}
+	return err
 }
 
 // fetch fetches ahead. Its context ends when intake is done.
