@@ -15,7 +15,7 @@ const (
 )
 
 // everything stands for every folder of ours but cli and testkit.
-var everything = []string{"schema", "internal/message", "internal/delivery", "internal/pipeline", "internal/relay",
+var everything = []string{"schema", "internal/fault", "internal/message", "internal/delivery", "internal/pipeline", "internal/relay",
 	"internal/run", "internal/retry", "internal/catalog", "internal/connector/", "internal/wire/", "internal/transform/",
 	"internal/builtin", "internal/config", "internal/httpserver", "internal/telemetry", "internal/identity"}
 
@@ -27,20 +27,21 @@ var rules = map[string]rule{
 	"schema/generate": {ours: []string{"schema", "internal/testkit/pgtest", "internal/throwaway"}, outside: []string{pgx}},
 	"cmd/pg-tide":     {ours: []string{"internal/cli"}},
 
+	"internal/fault":    {},
 	"internal/message":  {},
 	"internal/run":      {},
 	"internal/retry":    {},
 	"internal/pipeline": {},
 	"internal/delivery": {ours: []string{"internal/message"}},
 	"internal/config":   {},
-	"internal/relay": {ours: []string{"internal/message", "internal/delivery", "internal/pipeline",
+	"internal/relay": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/pipeline",
 		"internal/run", "internal/retry"}},
-	"internal/catalog": {ours: []string{"internal/message", "internal/delivery", "internal/pipeline", "schema"}, outside: []string{pgx}},
+	"internal/catalog": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/pipeline", "schema"}, outside: []string{pgx}},
 
 	"internal/connector": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline"}},
-	"internal/connector/nats": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline"},
+	"internal/connector/nats": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline"},
 		outside: []string{nats}},
-	"internal/connector/outbox": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
+	"internal/connector/outbox": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 	"internal/connector/inbox":  {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 
 	"internal/wire": {ours: []string{"internal/message", "internal/delivery", "internal/config"}},
@@ -63,7 +64,7 @@ var rules = map[string]rule{
 	"internal/testkit": {ours: append([]string{"internal/throwaway", "internal/testkit/"}, everything...),
 		outside: []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid"}},
 	"internal/archtest": {},
-	"e2e":               {ours: []string{"internal/testkit/", "internal/throwaway"}, outside: []string{pgx, nats}},
+	"e2e":               {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway"}, outside: []string{pgx, nats}},
 }
 
 // Budgets. Tests are not counted.

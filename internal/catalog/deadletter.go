@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -33,6 +34,10 @@ func (c *Catalog) DeadLetters(owner Owner) *DeadLetters {
 // and attempts only, and nothing when it was never attempted this time. What jsonb refuses is kept in the body.
 func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) error {
 	const doing = "add dead letters"
+	if fault.Mutant(fault.DropLetters) {
+		return nil
+	}
+	fault.At(fault.LettersBeforeAdd)
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	err := pgx.BeginFunc(ctx, d.catalog.pool, func(tx pgx.Tx) error {
@@ -41,8 +46,12 @@ func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) err
 				return err
 			}
 		}
+		fault.At(fault.LettersAmidAdd)
 		return nil
 	})
+	if err == nil {
+		fault.At(fault.LettersAfterAdd)
+	}
 	var verdict *delivery.Error
 	if errors.As(err, &verdict) {
 		return err
@@ -84,7 +93,7 @@ func (d *DeadLetters) insert(ctx context.Context, tx pgx.Tx, letter *message.Dea
 	if !m.Time.IsZero() {
 		published = &m.Time
 	}
-	tag, err := tx.Exec(ctx, deadLetterAddSQL,
+	tag, err := tx.Exec(ctx, fenced(deadLetterAddSQL),
 		d.owner.PipelineID, d.catalog.relay.ID, d.owner.Fence,
 		identity(letter), storable(m.EventID), m.OutboxID, storable(m.Source), storable(m.Stream),
 		storable(m.Key), storable(m.Op), storable(m.EventType), published, storable(m.Destination),
@@ -160,6 +169,9 @@ func (d *DeadLetters) Due(ctx context.Context, limit int, inOrder bool) ([]messa
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}
+	if len(letters) > 0 {
+		fault.At(fault.LettersAfterDue)
+	}
 	return letters, nil
 }
 
@@ -199,6 +211,7 @@ func (d *DeadLetters) Settle(ctx context.Context, id int64, failure error) error
 	const doing = "settle a dead letter"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
+	fault.At(fault.LettersBeforeSettle)
 	sql := deadLetterRemoveSQL
 	args := []any{d.owner.PipelineID, d.catalog.relay.ID, d.owner.Fence, id}
 	if failure != nil {
@@ -206,9 +219,10 @@ func (d *DeadLetters) Settle(ctx context.Context, id int64, failure error) error
 		args = append(args, storable(failure.Error()))
 	}
 	var owners int
-	if err := d.catalog.pool.QueryRow(ctx, sql, args...).Scan(&owners); err != nil {
+	if err := d.catalog.pool.QueryRow(ctx, fenced(sql), args...).Scan(&owners); err != nil {
 		return d.catalog.explain(doing, err)
 	}
+	fault.At(fault.LettersAfterSettle)
 	if owners == 0 {
 		return superseded(doing)
 	}

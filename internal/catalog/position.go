@@ -78,7 +78,7 @@ func (c *Catalog) SavePosition(ctx context.Context, owner Owner, p message.Posit
 	if p.DrainSnapshot != "" {
 		drainSnapshot, drainID = &p.DrainSnapshot, &p.DrainID
 	}
-	n, err := c.exec(ctx, doing, positionSaveSQL,
+	n, err := c.exec(ctx, doing, fenced(positionSaveSQL),
 		owner.PipelineID, c.relay.ID, owner.Fence, p.Sequence, p.Snapshot, p.LastID, p.Bound,
 		p.FloorID, drainSnapshot, drainID, p.Incarnation)
 	if err != nil {

@@ -111,6 +111,9 @@ func both(ctx, intake context.Context) context.Context {
 func (f *forward) open(ctx context.Context) error {
 	opens := make([]func(ctx context.Context) error, len(f.lanes))
 	for i, l := range f.lanes {
+		if sink, guarded := l.sink.(Guarded); guarded {
+			sink.Guard(f.lease.check)
+		}
 		opens[i] = func(ctx context.Context) error { return f.call(ctx, farEnd, "open the sink", l.sink.Open) }
 	}
 	if err := opens[0](ctx); err != nil {

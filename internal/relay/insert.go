@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
@@ -99,6 +100,7 @@ func (i *inserter) storeBatch(ctx, pace context.Context, batch []arrival) error 
 	if err != nil {
 		return err
 	}
+	fault.At(fault.ReverseAfterDecode)
 	inserted, err := i.insertAll(ctx, batch, s, &block)
 	if err != nil {
 		return err

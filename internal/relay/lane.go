@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
@@ -281,6 +282,9 @@ func (l *lane) hand(ctx context.Context, p *parcel) (delivery.Receipt, error) {
 func (l *lane) sendNow(ctx context.Context, envelopes []message.Envelope) (receipt delivery.Receipt, err error) {
 	l.sending.Lock()
 	defer l.sending.Unlock()
+	if err := l.lease.check(); err != nil {
+		return nil, err
+	}
 	err = l.call(ctx, farEnd, "send to the sink", func(ctx context.Context) error {
 		receipt, err = l.sink.Send(ctx, envelopes)
 		return err
@@ -300,6 +304,10 @@ func (l *lane) receive(ctx context.Context) error {
 }
 
 func (l *lane) acknowledge(ctx context.Context, s *shipment) error {
+	early := fault.Mutant(fault.SaveBeforeReceipt)
+	if early {
+		l.settleItems(s.items)
+	}
 	var refused []item
 	if s.receipt != nil {
 		var err error
@@ -310,7 +318,9 @@ func (l *lane) acknowledge(ctx context.Context, s *shipment) error {
 	l.landed(s.number, refused)
 	l.memory.forget(s.items)
 	l.health.count(len(s.items), len(s.filtered), 0)
-	l.settleItems(s.items)
+	if !early {
+		l.settleItems(s.items)
+	}
 	l.settleItems(s.filtered)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
@@ -103,7 +104,7 @@ func (l *lane) isHeld(m *message.Message) bool {
 		return false
 	}
 	from, held := l.held[m.Key]
-	return held && m.OutboxID >= from
+	return held && m.OutboxID >= from && !fault.Mutant(fault.RetryOvertaken)
 }
 
 // unpark lets events flow that came for a key while its last letter went. They

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/run"
 )
@@ -136,6 +137,9 @@ func (r *reverse) deal(ctx context.Context) error {
 	for d := range r.fetched {
 		if r.memory.limiter.Wait(ctx, len(d.Envelopes)) != nil {
 			return nil
+		}
+		if fault.Mutant(fault.AcknowledgeBeforeInsert) {
+			_ = d.Acknowledge(ctx) // and what if the insert fails?
 		}
 		select {
 		case r.places <- struct{}{}:

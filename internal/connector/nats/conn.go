@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 const (
@@ -34,6 +35,8 @@ type connection struct {
 	nc     *natsgo.Conn
 	js     jetstream.JetStream
 	broker string
+	// owns says whether a sink may still publish; nil asks nobody.
+	owns func() error
 
 	// ended is closed once cause is set: the session is over.
 	ended chan struct{}
@@ -60,6 +63,9 @@ func connect(ctx context.Context, a *address, name string) (*connection, error) 
 		natsgo.ErrorHandler(c.onError),
 		natsgo.ClosedHandler(c.onClosed),
 	)
+	if fault.Mutant(fault.ClientResends) {
+		options = resending(ctx, dial, options)
+	}
 	c.nc, err = natsgo.Connect(join(a.urls), options...)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -113,6 +119,14 @@ func (c *connection) answer(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// mayPublish fails when the relay may have been superseded.
+func (c *connection) mayPublish() error {
+	if c.owns == nil {
+		return nil
+	}
+	return c.owns()
 }
 
 // over is why the session ended, or err while it has not.

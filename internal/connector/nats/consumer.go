@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 const (
@@ -75,6 +76,9 @@ func (s *consumerSettings) create() jetstream.ConsumerConfig {
 		MaxAckPending: defaultMaxAckPending,
 		MaxDeliver:    -1,
 		Metadata:      map[string]string{markKey: markValue, s.reader: ""},
+	}
+	if fault.Mutant(fault.ReuseAckAll) {
+		cfg.AckPolicy = jetstream.AckAllPolicy
 	}
 	if s.ackWait > 0 {
 		cfg.AckWait = s.ackWait
@@ -172,7 +176,7 @@ func fitsSource(info *jetstream.ConsumerInfo, stream *jetstream.StreamInfo, s *c
 	switch {
 	case cfg.DeliverSubject != "":
 		return misconfigured("consumer %s of stream %s pushes its messages, and pg_tide pulls them; %s", info.Name, info.Stream, remedy)
-	case cfg.AckPolicy != jetstream.AckExplicitPolicy:
+	case cfg.AckPolicy != jetstream.AckExplicitPolicy && !fault.Mutant(fault.ReuseAckAll):
 		return misconfigured("consumer %s of stream %s has the acknowledgement policy %s, and pg_tide needs explicit to lose nothing; %s", info.Name, info.Stream, cfg.AckPolicy, remedy)
 	case cfg.MaxDeliver > 0:
 		return misconfigured("consumer %s of stream %s gives up on a message after %d deliveries (max_deliver), which would lose it; set it to -1, or %s", info.Name, info.Stream, cfg.MaxDeliver, remedy)
@@ -242,13 +246,18 @@ func (c *connection) settle(ctx context.Context, consumer jetstream.Consumer, s 
 	if err != nil {
 		return 0, nil, err
 	}
+	if fault.Mutant(fault.ReuseAckAll) || fault.Mutant(fault.ReuseAckEach) {
+		return 0, nil, nil
+	}
 	shared := s.shared(&info.Config)
 	if info.NumAckPending > 0 && !shared && c.atLeast(2, 14) {
+		fault.At(fault.ReverseBeforeReset)
 		request, cancel := c.request(ctx)
 		defer cancel()
 		if _, err := c.js.ResetConsumer(request, info.Stream, info.Name); err != nil {
 			return 0, nil, c.explainRequest("reset consumer "+info.Name, c.answer(request, err))
 		}
+		fault.At(fault.ReverseAfterReset)
 		return 1, nil, nil
 	}
 	if info.NumAckPending > 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 // ackTimeout is how long the broker may stay silent about one event.
@@ -22,6 +23,7 @@ type receipt struct {
 
 // Wait returns once the broker has spoken about every event, or the session ended.
 func (r *receipt) Wait(ctx context.Context) error {
+	fault.At(fault.ForwardBeforeReceipt)
 	rejected := map[int]error{}
 	timer := time.NewTimer(ackTimeout)
 	defer timer.Stop()
@@ -29,6 +31,7 @@ func (r *receipt) Wait(ctx context.Context) error {
 		timer.Reset(ackTimeout)
 		err := r.waitFor(ctx, ack, timer)
 		if err == nil {
+			fault.At(fault.ForwardAmidReceipt)
 			continue
 		}
 		if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
@@ -39,6 +42,7 @@ func (r *receipt) Wait(ctx context.Context) error {
 	if len(rejected) > 0 {
 		return &delivery.Partial{Failed: rejected}
 	}
+	fault.At(fault.ForwardAfterReceipt)
 	return nil
 }
 

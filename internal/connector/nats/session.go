@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -73,10 +74,12 @@ func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error
 			return message.Delivery{}, err
 		}
 	}
+	fault.At(fault.ReverseBeforeFetch)
 	batch, err := s.collect(ctx, limit)
 	if err != nil {
 		return message.Delivery{}, err
 	}
+	fault.At(fault.ReverseAfterFetch)
 	envelopes := make([]message.Envelope, len(batch))
 	for i := range batch {
 		envelopes[i] = s.envelope(&batch[i])
@@ -257,6 +260,7 @@ func fromHeaders(h natsgo.Header) (id string, headers []message.Header) {
 func (s *session) acknowledge(ctx context.Context, batch []received) error {
 	request, cancel := s.conn.request(ctx)
 	defer cancel()
+	fault.At(fault.ReverseBeforeAcknowledge)
 	last := len(batch) - 1
 	for i := range batch {
 		var err error
@@ -268,7 +272,9 @@ func (s *session) acknowledge(ctx context.Context, batch []received) error {
 		if err != nil {
 			return fmt.Errorf("acknowledge %d messages: %w", len(batch), s.conn.answer(request, err))
 		}
+		fault.At(fault.ReverseAmidAcknowledge)
 	}
+	fault.At(fault.ReverseAfterAcknowledge)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range batch {
@@ -319,6 +325,7 @@ func (s *session) hold(msg *natsgo.Msg) {
 
 // handBack is a courtesy: without it the broker finds out after ack_wait.
 func (s *session) handBack(ctx context.Context) {
+	fault.At(fault.ReverseBeforeHandBack)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, number := range slices.Sorted(maps.Keys(s.unacked)) {

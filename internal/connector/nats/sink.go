@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -55,6 +56,15 @@ type Sink struct {
 	streams []*jetstream.StreamInfo
 	ordered bool            // one batch after the other, each whole
 	last    *orderedReceipt // of an ordered sink
+	owns    func() error    // see Guard
+}
+
+// Guard sets what is asked before everything that is published from the next
+// Open on: nil while the relay still owns the pipeline.
+func (s *Sink) Guard(owns func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owns = owns
 }
 
 // NewSink checks the configuration and connects to nothing.
@@ -97,6 +107,7 @@ func (s *Sink) Open(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	conn.owns = s.owns
 	s.conn, s.streams, s.last = conn, streams, nil
 	s.ordered = len(streams) == 1 && streams[0].Config.Replicas > 1 && streams[0].Config.AllowAtomicPublish
 	return nil
@@ -150,6 +161,7 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	if len(failed) > 0 {
 		return nil, &delivery.Partial{Failed: failed}
 	}
+	fault.At(fault.ForwardBeforeSend)
 	if s.ordered && len(messages) > 0 {
 		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last}
 		return s.last, nil
@@ -159,13 +171,18 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		if err := conn.mayPublish(); err != nil {
+			return nil, err
+		}
 		// No retry by the client: 250 ms later is behind later messages.
-		ack, err := conn.js.PublishMsgAsync(&messages[i], jetstream.WithRetryAttempts(0), jetstream.WithStallWait(requestTimeout))
+		ack, err := conn.js.PublishMsgAsync(&messages[i], jetstream.WithRetryAttempts(clientRetries()), jetstream.WithStallWait(requestTimeout))
 		if err != nil {
 			return nil, conn.publishFailed(messages[i].Subject, err)
 		}
 		r.acks[i] = ack
+		fault.At(fault.ForwardAmidSend)
 	}
+	fault.At(fault.ForwardAfterSend)
 	return r, nil
 }
 

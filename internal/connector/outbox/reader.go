@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pg-tide/pg-tide/internal/catalog"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
@@ -53,6 +54,8 @@ type Reader struct {
 	// saved is the sequence of the last save, pruned the first that may still
 	// have to be removed. Only Open and Save touch them.
 	saved, pruned, saves int64
+	// kept is the position saved last; only a mutation looks at it.
+	kept message.Position
 
 	// readPage is the store's; a test replaces it to see itself fail.
 	readPage func(ctx context.Context, r catalog.PageRequest) (catalog.Page, error)
@@ -91,6 +94,10 @@ func (r *Reader) Open(ctx context.Context) error {
 	r.saved = start.Position.Sequence
 	r.pruned = max(1, r.saved-pruneEvery-keepSaves)
 	r.saves = 0
+	if fault.Mutant(fault.PositionInMemory) && r.kept.Snapshot != "" {
+		r.position = r.kept
+	}
+	fault.At(fault.ForwardOpened)
 	return nil
 }
 
@@ -127,6 +134,7 @@ func (r *Reader) look(ctx context.Context, limit int) (message.Page, error) {
 		if err != nil {
 			return message.Page{}, err
 		}
+		fault.At(fault.ForwardBeforeRead)
 		found, err := r.readPage(ctx, request)
 		switch {
 		case err != nil:
@@ -158,6 +166,9 @@ func (r *Reader) request(limit int) (catalog.PageRequest, error) {
 	if err != nil {
 		return catalog.PageRequest{}, err
 	}
+	if fault.Mutant(fault.ReadByID) || fault.Mutant(fault.LateInListOnly) {
+		seen = r.narrowed(seen)
+	}
 	return catalog.PageRequest{
 		Owner:    r.owner,
 		OutboxID: r.outboxID,
@@ -183,7 +194,11 @@ func (r *Reader) advance(found catalog.Page, limit int) message.Page {
 	if len(found.Messages) == 0 {
 		return message.Page{}
 	}
+	fault.At(fault.ForwardAfterRead)
 	sortByID(found.Messages)
+	if fault.Mutant(fault.CutLate) {
+		limit = r.cutLate(found.Messages, limit)
+	}
 	r.size = found.Size
 	messages := found.Messages
 	if len(messages) > limit {
@@ -211,6 +226,7 @@ func (r *Reader) floor() int64 {
 // startDrain finds the transactions of a round. fixed is the round's snapshot
 // when it began in an earlier session.
 func (r *Reader) startDrain(ctx context.Context, request catalog.PageRequest, fixed string) error {
+	fault.At(fault.ForwardBeforeDrain)
 	otherHistory := r.position.Incarnation != r.start.Incarnation
 	if otherHistory {
 		fixed = "" // what it saw is not comparable; and nothing of that history can still appear
@@ -265,15 +281,21 @@ func (r *Reader) advanceDrain(found catalog.Page) message.Page {
 		Incarnation: r.start.Incarnation,
 	}
 	r.drain = nil
+	fault.At(fault.ForwardAfterDrain)
 	return message.Page{}
 }
 
 // Save makes a position durable. The reader numbers the saves, since the
 // positions of several pages may be saved as one.
 func (r *Reader) Save(ctx context.Context, p message.Position) error {
+	fault.At(fault.ForwardBeforeSave)
 	p.Sequence = r.saved + 1
 	if err := r.store.SavePosition(ctx, r.owner, p); err != nil {
 		return err
+	}
+	fault.At(fault.ForwardAfterSave)
+	if fault.Mutant(fault.PositionInMemory) {
+		r.kept = p
 	}
 	r.saved = p.Sequence
 	r.saves++
