@@ -350,6 +350,19 @@ comment on table tide.pipeline_mark is 'How far each reverse pipeline has durabl
 -- Its result has another shape from now on.
 drop function if exists tide.node_check(bigint, oid);
 
+-- tables/0011_dead_letter_parked.sql
+
+-- A letter of the policy park_key holds its key; one that only waits behind
+-- another was never attempted.
+alter table tide.dead_letter add column holds_key boolean not null default false;
+comment on column tide.dead_letter.holds_key is 'Whether later events of the key wait for this one, as on_error park_key has it.';
+comment on column tide.dead_letter.attempts is 'How often delivery was tried; 0 for an event that was parked behind another of its key.';
+-- who holds a key up, and what follows by itself once nobody does
+create index dead_letter_holding_idx on tide.dead_letter (pipeline_id, key, id)
+    where holds_key and attempts > 0 and retry_requested_at is null;
+create index dead_letter_parked_idx on tide.dead_letter (pipeline_id, id)
+    where holds_key and attempts = 0;
+
 -- functions/adopt.sql
 
 -- What somebody decides after a restore. Locks: the pipeline's row, its owner's.
@@ -812,6 +825,7 @@ as $$
     ('common', 'forward', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'forward', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'forward', 'max_attempts', 'integer', null, null, false),
+    ('common', 'forward', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'forward', 'rate_limit', 'object', null, null, false),
     ('common', 'forward', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'forward', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -831,6 +845,7 @@ as $$
     ('common', 'reverse', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'reverse', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'reverse', 'max_attempts', 'integer', null, null, false),
+    ('common', 'reverse', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'reverse', 'rate_limit', 'object', null, null, false),
     ('common', 'reverse', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'reverse', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -3360,10 +3375,11 @@ select
     d.destination,
     d.transport_headers,
     d.coordinates,
-    d.retry_requested_at
+    d.retry_requested_at,
+    d.holds_key
 from tide.dead_letter d
 join tide.pipeline p on p.id = d.pipeline_id;
-comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
+comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON, attempts is 0 for an event that was parked behind another of its key, and holds_key says that later events of the key wait. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
 
 -- views/outbox_retention.sql
 
