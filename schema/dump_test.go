@@ -28,7 +28,7 @@ const everyRow = `
 	union all select 'position ' || p::text from tide.pipeline_position p
 	union all select 'state ' || s::text from tide.pipeline_state s
 	union all select 'relay ' || r::text from tide.relay_instance r
-	union all select 'dead letter ' || d::text from tide.dead_letter d
+	union all select 'dead letter ' || (to_jsonb(d) - 'holds_key')::text from tide.dead_letter d
 	union all select 'sequence ' || s.schemaname || '.' || s.sequencename || ' ' || coalesce(s.last_value::text, '')
 		from pg_sequences s where s.schemaname = 'tide'
 	order by line`

@@ -300,6 +300,13 @@ alter table tide.outbox_part
     -- until they were looked for
     add column unseen_by  text[]      default '{}';
 
+-- tables/0009_position_mark.sql
+
+-- What the far end had given as proof when the position was saved: by it a
+-- relay finds out later whether the far end lost something. Null where it gives none.
+alter table tide.pipeline_position add column mark jsonb;
+comment on column tide.pipeline_position.mark is 'By what the sink can tell that it still has everything up to here; null when it cannot.';
+
 -- tables/0010_restores.sql
 
 -- What it takes to notice that a database is a copy, was restored, or lost
@@ -343,33 +350,41 @@ comment on table tide.pipeline_mark is 'How far each reverse pipeline has durabl
 -- Its result has another shape from now on.
 drop function if exists tide.node_check(bigint, oid);
 
+-- tables/0011_dead_letter_parked.sql
+
+-- A letter of the policy park_key holds its key; one that only waits behind
+-- another was never attempted.
+alter table tide.dead_letter add column holds_key boolean not null default false;
+comment on column tide.dead_letter.holds_key is 'Whether later events of the key wait for this one, as on_error park_key has it.';
+comment on column tide.dead_letter.attempts is 'How often delivery was tried; 0 for an event that was parked behind another of its key.';
+-- who holds a key up, and what follows by itself once nobody does
+create index dead_letter_holding_idx on tide.dead_letter (pipeline_id, key, id)
+    where holds_key and attempts > 0 and retry_requested_at is null;
+create index dead_letter_parked_idx on tide.dead_letter (pipeline_id, id)
+    where holds_key and attempts = 0;
+
 -- functions/adopt.sql
 
 -- What somebody decides after a restore. Locks: the pipeline's row, its owner's.
 
--- Says why a saved position cannot be gone on from, or null. A position that
--- the database itself saved lies behind its next xid and its last id, whatever
--- crash, backup or promotion it went through. Where it does not, the log was
--- reset or tables were restored singly: what is published from now on may have
--- ids and xids that the position takes for delivered.
+-- Says why a saved position cannot be gone on from, or null. Whatever crash,
+-- backup or promotion the database went through, a position that it saved lies
+-- behind the last id drawn. Where it does not, the log was reset or tables were
+-- restored singly, and what is published next would get ids that the position
+-- takes for delivered.
+--
+-- Only ids count. That xids went back (pg_resetwal) hides nothing: what is
+-- published from now on has greater ids than the position, and is found by them.
 create or replace function tide.position_beyond(saved tide.pipeline_position) returns text
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    next_xid xid8 := pg_snapshot_xmax(pg_current_snapshot());
-    drawn    bigint := (select s.last_value from tide.outbox_event_id_seq s);
+    drawn bigint := (select s.last_value from tide.outbox_event_id_seq s);
 begin
     if saved.last_id > drawn then
         return format('it has delivered id %s and the last id drawn is %s', saved.last_id, drawn);
-    end if;
-    -- Positions of an earlier incarnation hold the xids of another cluster.
-    if saved.incarnation <> (select n.incarnation from tide.node n) then
-        return null;
-    end if;
-    if saved.bound >= next_xid or pg_snapshot_xmax(saved.snapshot) > next_xid then
-        return format('it knows transaction %s and the next one is %s', saved.bound, next_xid);
     end if;
     return null;
 end
@@ -810,6 +825,7 @@ as $$
     ('common', 'forward', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'forward', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'forward', 'max_attempts', 'integer', null, null, false),
+    ('common', 'forward', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'forward', 'rate_limit', 'object', null, null, false),
     ('common', 'forward', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'forward', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -829,6 +845,7 @@ as $$
     ('common', 'reverse', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'reverse', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'reverse', 'max_attempts', 'integer', null, null, false),
+    ('common', 'reverse', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'reverse', 'rate_limit', 'object', null, null, false),
     ('common', 'reverse', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'reverse', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -2553,35 +2570,40 @@ $$;
 comment on function tide.outbox_part_empty(integer) is
 'Empties a partition of tide.outbox_event if it may be emptied; says whether it did.';
 
--- Whether it is time for another partition: the current one holds something
--- and has been current for a quarter of the retention, or is large. When much
--- is held back, "large" grows with the outbox, so that there are never more
--- than a few dozen partitions, all of which every page has to look at.
-create or replace function tide.outbox_is_due(outbox tide.outbox) returns boolean
+-- For how long it has been time for another partition; null when it is not.
+-- It is when the current one holds something and has been current for a
+-- quarter of the retention, or is large. When much is held back, "large" grows
+-- with the outbox, so that there are never more than a few dozen partitions:
+-- every page that is read has to look at all of them.
+create or replace function tide.outbox_overdue(outbox tide.outbox) returns interval
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    age     interval;
+    late    interval;
     size    bigint := pg_total_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass);
     retired bigint;
     kept    bigint;
 begin
     if pg_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass) = 0 then
-        return false;
+        return null;
     end if;
-    select clock_timestamp() - p.used_since into age from tide.outbox_part p where p.part = outbox.part;
+    select clock_timestamp() - p.used_since - greatest(outbox.retention / 4, interval '1 minute') into late
+    from tide.outbox_part p
+    where p.part = outbox.part;
     select count(*), coalesce(sum(pg_total_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass)), 0)
     into retired, kept
     from tide.outbox_part p
     where p.outbox_id = outbox.id and p.retired_at is not null;
-    return age >= greatest(outbox.retention / 4, interval '1 minute') and (retired < 12 or size >= kept / 16)
-        or size >= greatest(1073741824, kept / 8);
+    if size >= greatest(1073741824, kept / 8) or late >= interval '0' and (retired < 12 or size >= kept / 16) then
+        return greatest(late, interval '0');
+    end if;
+    return null;
 end
 $$;
-comment on function tide.outbox_is_due(tide.outbox) is
-'Whether it is time that another partition becomes the current one of an outbox.';
+comment on function tide.outbox_overdue(tide.outbox) is
+'For how long it has been time that another partition becomes the current one of an outbox; null when it is not.';
 
 -- Transactions that have published something and not ended. What they know of
 -- the partitions is from when they first did.
@@ -2620,6 +2642,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     outbox tide.outbox;
+    late   interval;
+    taken  integer;
+    known  boolean;
 begin
     select o.* into outbox from tide.outbox o where o.id = outbox_turn.outbox_id for no key update skip locked;
     if not found then
@@ -2638,28 +2663,35 @@ begin
     where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
         and pg_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass) > 0;
 
-    select p.part into outbox_turn.part
+    late := tide.outbox_overdue(outbox);
+    if late is null then
+        return;
+    end if;
+    select p.part, p.unseen_by is not distinct from '{}' into taken, known
     from tide.outbox_part p
     where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
     order by p.unseen_by is distinct from '{}', p.part
     limit 1;
     if not found then
-        if pg_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass) = 0 then
+        -- One that will be emptied in a moment spares another partition.
+        if late < outbox.retention / 20 + interval '10 seconds' and exists (
+            select
+            from tide.outbox_part p
+            where p.outbox_id = outbox.id and p.retired_at is not null and tide.outbox_part_done(p.part))
+        then
             return;
         end if;
-        outbox_turn.part := tide.outbox_take_part();
+        part := tide.outbox_take_part();
         update tide.outbox_part p
         set outbox_id = outbox.id, used_since = clock_timestamp(), retired_at = null, unseen_by = null
         where p.part = outbox_turn.part;
         action := 'prepared';
         return;
     end if;
-    if not tide.outbox_is_due(outbox)
-        or (select p.unseen_by is distinct from '{}' from tide.outbox_part p where p.part = outbox_turn.part)
-    then
-        outbox_turn.part := null;
+    if not known then
         return;
     end if;
+    part := taken;
     update tide.outbox_part p set retired_at = clock_timestamp() where p.part = outbox.part;
     update tide.outbox_part p set used_since = clock_timestamp() where p.part = outbox_turn.part;
     update tide.outbox o set part = outbox_turn.part where o.id = outbox.id;
@@ -2956,6 +2988,142 @@ $$;
 comment on function tide.pipeline_describe(tide.pipeline) is
 'A pipeline as JSON, its secrets masked.';
 
+-- functions/relay_rewind.sql
+
+-- Sending again. Locks: the pipeline's row and its row of pipeline_owner, to
+-- the end of the transaction; the relay's next save waits for it.
+--
+-- A position says: all that its snapshot sees, up to last_id, was delivered.
+-- With a lower last_id and the same snapshot that still is true, what lies
+-- above is found by its id, and what lies below and came late is still found by
+-- the snapshot. A round of late events that is under way stays as it is: those
+-- above the new last_id are not late any more.
+--
+-- The relay at work knows a later position and would save it over this one. Its
+-- fence is therefore counted up under the same lock that a save shares: a save
+-- before is read below, a save after is refused, and the relay, which keeps the
+-- pipeline, starts again from here.
+create or replace function tide.relay_rewind(name text, to_time timestamptz) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline := tide.pipeline_find(name);
+    saved    tide.pipeline_position;
+    first_id bigint;
+    again    bigint;
+begin
+    first_id := tide.rewind_first_id(pipeline, to_time);
+    update tide.pipeline_owner o set fence = o.fence + 1 where o.pipeline_id = pipeline.id;
+    select s.* into saved
+    from tide.pipeline_position s
+    where s.pipeline_id = pipeline.id
+    order by s.seq desc
+    limit 1;
+    -- Without a position everything is still to be sent; so is what lies above the last one.
+    if not found or first_id is null or first_id > saved.last_id then
+        return 0;
+    end if;
+    again := tide.rewind_count(pipeline.outbox_id, saved, first_id);
+    insert into tide.pipeline_position
+        (pipeline_id, seq, snapshot, last_id, bound, floor_id, drain_snapshot, drain_id, incarnation, mark)
+    values (pipeline.id, saved.seq + 1, saved.snapshot, first_id - 1, saved.bound, saved.floor_id,
+            saved.drain_snapshot, saved.drain_id, saved.incarnation, saved.mark);
+    perform pg_notify('tide_relay', name);
+    return again;
+exception
+    -- A transaction that sees the database as it was before the relay's last save.
+    when unique_violation then
+        raise exception using
+            errcode = '40001',
+            message = format('the position of pipeline "%s" moved meanwhile', name),
+            hint = 'Try again, in a transaction of isolation level read committed.';
+end
+$$;
+comment on function tide.relay_rewind(text, timestamptz) is
+'Makes a forward pipeline send again, with the same event ids, what was published at to_time or later; ''-infinity'' means everything that the outbox still retains. Returns how many events that is.
+Example: select tide.relay_rewind(''orders-to-nats'', now() - interval ''1 hour'');';
+
+-- The least id that a rewind to that time sends again; null when nothing was
+-- published since. Reads the outbox from its oldest event on.
+create or replace function tide.rewind_first_id(pipeline tide.pipeline, to_time timestamptz) returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    outbox   text := (select o.name from tide.outbox o where o.id = pipeline.outbox_id);
+    parts    text;
+    oldest   timestamptz;
+    first_id bigint;
+begin
+    if pipeline.direction <> 'forward' then
+        raise exception using
+            errcode = '55000',
+            message = format('pipeline "%s" brings messages into an inbox and cannot be rewound', pipeline.name),
+            hint = 'Rewind the pipeline that sends them, or give messages that the inbox still has to its workers again: select tide.inbox_replay(inbox, ids);';
+    end if;
+    if to_time is null then
+        raise exception using
+            errcode = '22004',
+            message = format('to_time for pipeline "%s" is null', pipeline.name),
+            hint = 'Give the time from which events are to be sent again, for instance now() - interval ''1 hour'', or ''-infinity'' for all that are retained.';
+    end if;
+    if to_time > clock_timestamp() then
+        raise exception using
+            errcode = '22023',
+            message = format('to_time %s for pipeline "%s" is in the future', to_time, pipeline.name),
+            hint = format('It is %s now; give an earlier time.', clock_timestamp());
+    end if;
+    select array_agg(p.part)::text into parts from tide.outbox_part p where p.outbox_id = pipeline.outbox_id;
+    execute format('select min(e.published_at), min(e.id) filter (where e.published_at >= $1)
+        from tide.outbox_event e where e.part = any(%L)', parts)
+    into oldest, first_id
+    using to_time;
+    if to_time < coalesce(oldest, 'infinity') and to_time <> '-infinity' then
+        raise exception using
+            errcode = '22023',
+            message = case
+                when oldest is null then format('outbox "%s" of pipeline "%s" retains no event', outbox, pipeline.name)
+                else format('to_time %s for pipeline "%s" is before what outbox "%s" retains: its oldest event is of %s',
+                    to_time, pipeline.name, outbox, oldest)
+            end,
+            hint = format('To send again all that is retained: select tide.relay_rewind(%L, ''-infinity'');', pipeline.name);
+    end if;
+    return first_id;
+end
+$$;
+comment on function tide.rewind_first_id(tide.pipeline, timestamptz) is
+'The least id that a rewind of a pipeline to that time sends again.';
+
+-- How many events from first_id on a position says were delivered.
+create or replace function tide.rewind_count(outbox_id integer, saved tide.pipeline_position, first_id bigint) returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts text;
+    again bigint;
+begin
+    select array_agg(p.part)::text into parts from tide.outbox_part p where p.outbox_id = rewind_count.outbox_id;
+    execute format(
+        'select count(*)
+        from tide.outbox_event e
+        where e.part = any(%L) and e.id between $1 and $2
+            and (e.id <= $3
+                or pg_visible_in_snapshot(e.xid, $4)
+                or coalesce(e.id <= $6 and pg_visible_in_snapshot(e.xid, $5), false))', parts)
+    into again
+    using first_id, saved.last_id, saved.floor_id, saved.snapshot, saved.drain_snapshot, saved.drain_id;
+    return again;
+end
+$$;
+comment on function tide.rewind_count(integer, tide.pipeline_position, bigint) is
+'How many events from that id on a position says were delivered.';
+
 -- functions/schema_version.sql
 
 -- The version of this schema. A function and not a row, so that it always is
@@ -3207,10 +3375,11 @@ select
     d.destination,
     d.transport_headers,
     d.coordinates,
-    d.retry_requested_at
+    d.retry_requested_at,
+    d.holds_key
 from tide.dead_letter d
 join tide.pipeline p on p.id = d.pipeline_id;
-comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
+comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON, attempts is 0 for an event that was parked behind another of its key, and holds_key says that later events of the key wait. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
 
 -- views/outbox_retention.sql
 
@@ -3383,7 +3552,7 @@ begin
                 outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete,
                 node_renew}'::name[],
                 '{}'::name[]),
-            ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable,
+            ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
                 dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
             ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
@@ -3396,12 +3565,12 @@ begin
             ('function', 'execute', '{schema_version}',
                 '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
-            ('function', 'none', '{outbox_turn, outbox_is_due, outbox_part_done, outbox_part_empty, publishing_now,
+            ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
                 inbox_create_partition, inbox_message_id, inbox_backoff, inbox_describe, copy_grants,
-                relay_set, relay_switch, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
+                relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
                 dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
