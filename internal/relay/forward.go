@@ -79,6 +79,7 @@ func (f *forward) run(intake, work context.Context) error {
 		func(ctx context.Context) error { return f.read(both(ctx, intake)) },
 		func(ctx context.Context) error { return f.ship(ctx, intake) },
 		f.receive,
+		func(ctx context.Context) error { return f.watch(both(ctx, intake)) },
 		func(ctx context.Context) error { return f.settle(both(ctx, intake)) },
 		func(ctx context.Context) error { return f.retryLetters(both(ctx, intake), f.resend) },
 	)
@@ -105,7 +106,22 @@ func (f *forward) open(ctx context.Context) error {
 	if err := f.call(ctx, database, "open the outbox", f.plan.Reader.Open); err != nil {
 		return err
 	}
+	if err := f.refill(ctx); err != nil {
+		return err
+	}
 	return f.readHolds(ctx)
+}
+
+// watch ends an idle session whose connection is lost.
+func (f *forward) watch(ctx context.Context) error {
+	watcher, watches := f.plan.Sink.(Watcher)
+	if !watches {
+		return nil
+	}
+	if err := watcher.Watch(ctx); err != nil {
+		return &sideError{side: farEnd, err: err}
+	}
+	return nil
 }
 
 // read reads ahead. Its context ends when intake is done.
@@ -156,6 +172,7 @@ func (f *forward) acknowledge(ctx context.Context, s *shipment) error {
 	}
 	f.health.count(len(s.messages), s.filtered, 0)
 	if s.position != nil {
+		s.position.Mark = f.mark()
 		f.offer(*s.position)
 	}
 	return nil

@@ -50,6 +50,16 @@ func (h *health) failed(err error) (failures int, since time.Time) {
 	return h.failures, h.since
 }
 
+// note shows what went wrong and was mended: it stays as the last error, and is
+// logged once.
+func (h *health) note(err error) {
+	h.mu.Lock()
+	h.report.LastError, h.report.LastErrorAt = err.Error(), h.clock.Now()
+	h.mu.Unlock()
+	h.logger.Warn("the sink lost events that it had acknowledged", "error", err)
+	h.dirty()
+}
+
 // well says that the pipeline works: whatever failed before is over.
 func (h *health) well() {
 	h.mu.Lock()

@@ -43,6 +43,39 @@ type Sink interface {
 	Close(ctx context.Context) error
 }
 
+// Witness is a second power of a Sink: it can tell whether the far end lost
+// something that it had acknowledged, and so must be sent again.
+type Witness interface {
+	// Mark says how far the far end has got with everything whose receipt's
+	// Wait has returned; empty when there is nothing to tell by. It is saved
+	// with the position.
+	Mark() string
+	// Prove compares the far end with a mark of this or an earlier session. It
+	// is asked between Open and the first Send, for newer marks before older
+	// ones; the first that holds is what later marks build upon.
+	Prove(ctx context.Context, mark string) (delivery.Proof, error)
+}
+
+// Watcher is a second power of a Sink: it notices that the connection is lost
+// while nothing is sent. Without it an idle pipeline would find out only with
+// its next event, and an event that the far end lost would wait for that.
+type Watcher interface {
+	// Watch returns an error once the connection of the session is lost, and
+	// nil when ctx is done.
+	Watch(ctx context.Context) error
+}
+
+// Rewinder is a second power of a Reader: it can go back to what it saved before.
+type Rewinder interface {
+	// Marked returns the newest saved positions that have a mark, newest
+	// first; all of them when limit is 0.
+	Marked(ctx context.Context, limit int) ([]message.Saved, error)
+	// Rewind saves what the position of that sequence said as the newest one,
+	// forgets those between, and goes on reading from there: what was delivered
+	// since is read again. Sequence 0 stands for the oldest event retained.
+	Rewind(ctx context.Context, sequence int64) error
+}
+
 // Source is the far end of a reverse pipeline.
 type Source interface {
 	// Open connects, creates what is missing and makes sure that what an
@@ -68,6 +101,25 @@ type Inbox interface {
 // end of every session, so that connections and locks held for the session go.
 type Closer interface {
 	Close(ctx context.Context) error
+}
+
+// Marker is a second power of an Inbox: its database remembers how far the
+// source was taken in, so that the source can be asked again for what the
+// database lost.
+type Marker interface {
+	// Mark returns what is remembered. A session starts with it.
+	Mark(ctx context.Context) (message.Mark, error)
+	// SaveMark makes a mark durable. The engine calls it after everything up to
+	// there is, in order, and before it is acknowledged to the source.
+	SaveMark(ctx context.Context, mark message.Mark) error
+}
+
+// Resumer is a second power of a Source, whose messages have lasting numbers.
+type Resumer interface {
+	// ResumeFrom says, before Open, what the database remembers. Open then
+	// makes sure that whatever comes after is delivered, even if it was
+	// acknowledged before, or fails and says what is missing.
+	ResumeFrom(mark message.Mark)
 }
 
 // Codec is a wire format. Both ways fail with the verdict reject.
