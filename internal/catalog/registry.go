@@ -11,12 +11,12 @@ import (
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
 
-// heartbeatTimeout bounds a heartbeat well below the eight seconds after which
+// heartbeatTimeout bounds a heartbeat well below the seven seconds after which
 // a relay counts as dead.
-const heartbeatTimeout = 4 * time.Second
+const heartbeatTimeout = 3 * time.Second
 
 // Registry is which pipelines this relay owns, among the relays of the
-// database. A relay is dead after eight seconds without a heartbeat, by the
+// database. A relay is dead after seven seconds without a heartbeat, by the
 // database's clock.
 type Registry struct {
 	catalog *Catalog

@@ -95,6 +95,9 @@ func both(ctx, intake context.Context) context.Context {
 }
 
 func (f *forward) open(ctx context.Context) error {
+	if sink, guarded := f.plan.Sink.(Guarded); guarded {
+		sink.Guard(f.lease.check)
+	}
 	err := f.call(ctx, farEnd, "open the sink", f.plan.Sink.Open)
 	if err != nil {
 		return err

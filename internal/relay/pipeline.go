@@ -21,6 +21,7 @@ type runner struct {
 	clock   retry.Clock
 	health  *health
 	letters chan struct{}
+	lease   *lease
 	// panicked keeps a stack from being logged more than once.
 	panicked bool
 }
@@ -33,6 +34,7 @@ func (s *Supervisor) newRunner(spec pipeline.Spec) *runner {
 		clock:   s.clock,
 		health:  newHealth(spec, s.clock, s.logger, func() { signal(s.dirty) }),
 		letters: make(chan struct{}, 1),
+		lease:   s.lease,
 	}
 }
 
@@ -96,6 +98,7 @@ func (r *runner) session(intake, work context.Context, plan *Plan, known *memory
 		health:  r.health,
 		holds:   &holds{},
 		letters: r.letters,
+		lease:   r.lease,
 	}
 	if r.spec.Direction == pipeline.Reverse {
 		return newReverse(s).run(intake, work)

@@ -115,6 +115,7 @@ type session struct {
 	holds   *holds
 	// letters wakes the retry of dead letters.
 	letters <-chan struct{}
+	lease   *lease
 }
 
 func (s *session) call(ctx context.Context, at side, doing string, f func(ctx context.Context) error) error {

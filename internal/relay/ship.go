@@ -219,6 +219,9 @@ func (w *pageWork) hand(ctx context.Context) (delivery.Receipt, error) {
 func (f *forward) sendNow(ctx context.Context, envelopes []message.Envelope) (receipt delivery.Receipt, err error) {
 	f.sending.Lock()
 	defer f.sending.Unlock()
+	if err := f.lease.check(); err != nil {
+		return nil, err
+	}
 	err = f.call(ctx, farEnd, "send to the sink", func(ctx context.Context) error {
 		receipt, err = f.plan.Sink.Send(ctx, envelopes)
 		return err

@@ -2293,7 +2293,7 @@ comment on view tide.dead_letters is 'Events that a pipeline could not deliver, 
 -- views/relay_status.sql
 
 -- What each pipeline does, and in words why it does not. A relay that was
--- silent for eight seconds is dead.
+-- silent for seven seconds is dead.
 create or replace view tide.relay_status as
 select
     p.name as pipeline,
@@ -2310,7 +2310,7 @@ select
         when not p.enabled then format('paused; resume it with: select tide.relay_enable(%L);', p.name)
         when r.id is null and not exists (
             select from tide.relay_instance l
-            where l.heartbeat_at > clock_timestamp() - interval '8 seconds')
+            where l.heartbeat_at > clock_timestamp() - interval '7 seconds')
         then 'no relay is running for this database; start one with: pg-tide --postgres-url URL'
         when r.id is null then 'no relay has taken it over yet'
         when s.reported_at is null or s.reported_at < o.since then 'the relay is starting it'
@@ -2337,7 +2337,7 @@ left join tide.outbox b on b.id = p.outbox_id
 left join tide.inbox i on i.id = p.inbox_id
 left join tide.pipeline_owner o on o.pipeline_id = p.id
 left join tide.relay_instance r
-    on r.id = o.relay_id and r.heartbeat_at > clock_timestamp() - interval '8 seconds'
+    on r.id = o.relay_id and r.heartbeat_at > clock_timestamp() - interval '7 seconds'
 left join tide.pipeline_state s on s.pipeline_id = p.id
 left join lateral tide.pipeline_pending(p.id) w on true;
 comment on view tide.relay_status is 'What each pipeline does, how far behind it is and why nothing moves; lag_events is exact to 100,000 and estimated above.';

@@ -92,6 +92,9 @@ func (r *orderedReceipt) commit(ctx context.Context, chunk []natsgo.Msg) error {
 	id, last := nuid.Next(), len(chunk)-1
 	for i := range chunk[:last] {
 		mark(&chunk[i], id, i+1)
+		if err := r.conn.mayPublish(); err != nil {
+			return err
+		}
 		if err := r.conn.nc.PublishMsg(&chunk[i]); err != nil {
 			return r.conn.publishFailed(chunk[i].Subject, err)
 		}
@@ -126,6 +129,9 @@ func (r *orderedReceipt) oneByOne(ctx context.Context, chunk []natsgo.Msg) error
 // of an atomic batch would be a verdict about nobody knows which: sizes were
 // checked before, so whatever is left is to be retried.
 func (r *orderedReceipt) ask(ctx context.Context, m *natsgo.Msg) error {
+	if err := r.conn.mayPublish(); err != nil {
+		return err
+	}
 	request, cancel := r.conn.request(ctx)
 	defer cancel()
 	reply, err := r.conn.nc.RequestMsgWithContext(request, m)

@@ -35,6 +35,8 @@ type connection struct {
 	nc     *natsgo.Conn
 	js     jetstream.JetStream
 	broker string
+	// owns says whether a sink may still publish; nil asks nobody.
+	owns func() error
 
 	// ended is closed once cause is set: the session is over.
 	ended chan struct{}
@@ -117,6 +119,14 @@ func (c *connection) answer(ctx context.Context, err error) error {
 		}
 	}
 	return err
+}
+
+// mayPublish fails when the relay may have been superseded.
+func (c *connection) mayPublish() error {
+	if c.owns == nil {
+		return nil
+	}
+	return c.owns()
 }
 
 // over is why the session ended, or err while it has not.

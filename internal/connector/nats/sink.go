@@ -56,6 +56,15 @@ type Sink struct {
 	streams []*jetstream.StreamInfo
 	ordered bool            // one batch after the other, each whole
 	last    *orderedReceipt // of an ordered sink
+	owns    func() error    // see Guard
+}
+
+// Guard sets what is asked before everything that is published from the next
+// Open on: nil while the relay still owns the pipeline.
+func (s *Sink) Guard(owns func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owns = owns
 }
 
 // NewSink checks the configuration and connects to nothing.
@@ -98,6 +107,7 @@ func (s *Sink) Open(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	conn.owns = s.owns
 	s.conn, s.streams, s.last = conn, streams, nil
 	s.ordered = len(streams) == 1 && streams[0].Config.Replicas > 1 && streams[0].Config.AllowAtomicPublish
 	return nil
@@ -159,6 +169,9 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	r := &receipt{conn: conn, acks: make([]jetstream.PubAckFuture, len(messages)), streams: s.streams}
 	for i := range messages {
 		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := conn.mayPublish(); err != nil {
 			return nil, err
 		}
 		// No retry by the client: 250 ms later is behind later messages.
