@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 // lives is one relay after another on one database: whenever one dies the
@@ -18,6 +20,8 @@ import (
 type lives struct {
 	binary, dsn string
 	plan        []death
+	// mutant is what is wrong with all of them; empty for nothing.
+	mutant fault.Mutation
 	// bury makes the database take the dead relay for dead, as it would by
 	// itself when the lease is over. It returns false when it is too early.
 	bury func() (bool, error)
@@ -91,6 +95,9 @@ func (l *lives) start() bool {
 	if l.died < len(l.plan) {
 		l.command.Env = append(l.command.Env, "PG_TIDE_FAULT="+l.plan[l.died].String())
 	}
+	if l.mutant != "" {
+		l.command.Env = append(l.command.Env, "PG_TIDE_MUTANT="+string(l.mutant))
+	}
 	l.log = newLogBuffer()
 	l.logs = append(l.logs, l.log)
 	l.command.Stdout, l.command.Stderr = l.log, l.log
@@ -158,6 +165,16 @@ func (l *lives) signal(t *testing.T, signal os.Signal) {
 		return l.err != nil || l.ended > ended && len(l.logs) > l.ended, "the relay ends and another begins"
 	})
 	l.fine(t)
+}
+
+// says waits until the log of the present life holds a text.
+func (l *lives) says(t *testing.T, text string) {
+	t.Helper()
+	eventually(t, func() (bool, string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.log != nil && strings.Contains(l.log.String(), text), "the relay says " + text
+	})
 }
 
 func (l *lives) kill(t *testing.T) { t.Helper(); l.signal(t, syscall.SIGKILL) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,9 +14,14 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
 )
+
+// ackWaitSeconds is when the broker gives to others what a dead relay had. It
+// is longer than the next one takes to begin.
+const ackWaitSeconds = 8
 
 // walk is one database with an outbox, an inbox and a pipeline of each
 // direction between them, and relays that die. It takes every path that an
@@ -25,6 +31,7 @@ type walk struct {
 	broker  *broker
 	prefix  string
 	plan    []death
+	mutant  fault.Mutation
 	lives   *lives
 	// published counts the events of each key.
 	published map[string]int
@@ -58,7 +65,7 @@ func (w *walk) configure(t *testing.T, picky bool) {
 	set(`select tide.relay_set_outbox('out', 'walk', $1::jsonb)`, "forward",
 		map[string]any{"sink_type": "nats", "subject_template": w.prefix + ".{stream}"})
 	set(`select tide.relay_set_inbox('in', 'walk', $1::jsonb)`, "reverse",
-		map[string]any{"source_type": "nats", "subject": w.prefix + ".>"})
+		map[string]any{"source_type": "nats", "subject": w.prefix + ".>", "ack_wait_secs": ackWaitSeconds})
 }
 
 // burySQL makes the dead relay's last heartbeat old, once none can be under way
@@ -81,7 +88,7 @@ const burySQL = `
 // live starts the first relay.
 func (w *walk) live(t *testing.T) {
 	t.Helper()
-	w.lives = &lives{binary: breakableBinary(t), dsn: w.service.dsn, plan: w.plan, bury: func() (bool, error) {
+	w.lives = &lives{binary: breakableBinary(t), dsn: w.service.dsn, plan: w.plan, mutant: w.mutant, bury: func() (bool, error) {
 		var buried bool
 		err := w.service.pool.QueryRow(t.Context(), burySQL).Scan(&buried)
 		return buried, err
@@ -268,24 +275,47 @@ func (w *walk) check(t *testing.T) {
 	if left := w.lives.left(); len(left) > 0 {
 		t.Errorf("the walk never passed %v", left)
 	}
-	w.compare(t, "inbox", w.inInbox(t))
-	w.compare(t, "stream", w.inStream(t))
+	for _, finding := range w.findings(t) {
+		t.Error(finding)
+	}
 }
 
-func (w *walk) compare(t *testing.T, where string, got map[string][]int) {
+// findings says hop by hop what is wrong.
+func (w *walk) findings(t *testing.T) []string {
 	t.Helper()
-	for key, n := range w.published {
-		want := make([]int, n)
-		for i := range want {
-			want[i] = i + 1
+	return append(w.compare("stream", w.inStream(t)), w.compare("inbox", w.inInbox(t))...)
+}
+
+func (w *walk) compare(where string, got map[string][]int) (findings []string) {
+	for _, key := range slices.Sorted(maps.Keys(w.published)) {
+		seen, last := map[int]bool{}, 0
+		var lost, doubled, disordered []int
+		for _, n := range got[key] {
+			switch {
+			case seen[n]:
+				doubled = append(doubled, n)
+			case n < last:
+				disordered = append(disordered, n)
+			}
+			seen[n], last = true, max(last, n)
 		}
-		if !slices.Equal(got[key], want) {
-			t.Errorf("%s: key %s holds %v, want 1 to %d", where, key, got[key], n)
+		for n := 1; n <= w.published[key]; n++ {
+			if !seen[n] {
+				lost = append(lost, n)
+			}
+		}
+		for what, numbers := range map[string][]int{"lost": lost, "doubled": doubled, "disordered": disordered} {
+			if len(numbers) > 0 {
+				findings = append(findings, fmt.Sprintf("%s in the %s: %v of key %s", what, where, numbers, key))
+			}
 		}
 	}
-	if len(got) != len(w.published) {
-		t.Errorf("%s: %d keys, want %d", where, len(got), len(w.published))
+	for key := range got {
+		if w.published[key] == 0 {
+			findings = append(findings, fmt.Sprintf("invented in the %s: key %s", where, key))
+		}
 	}
+	return findings
 }
 
 func (w *walk) inInbox(t *testing.T) map[string][]int {
