@@ -62,6 +62,15 @@ func measured(pipelines []relay.Pipeline) []telemetry.Pipeline {
 	return samples
 }
 
+// measuredOutboxes is what the metrics show of the database's outboxes.
+func measuredOutboxes(outboxes []catalog.OutboxSize) []telemetry.Outbox {
+	samples := make([]telemetry.Outbox, 0, len(outboxes))
+	for _, o := range outboxes {
+		samples = append(samples, telemetry.Outbox{Name: o.Name, Bytes: o.Bytes, WarnBytes: o.WarnBytes, Held: o.Held})
+	}
+	return samples
+}
+
 // recognise lets the database notice that it was restored or copied.
 func recognise(ctx context.Context, db *catalog.Catalog, log *slog.Logger) error {
 	node, err := db.CheckNode(ctx)

@@ -23,7 +23,7 @@ func OwnerOf(spec pipeline.Spec) Owner {
 }
 
 // ErrSuperseded is wrapped by what a relay gets that no longer owns a pipeline.
-var ErrSuperseded = errors.New("another relay owns the pipeline now")
+var ErrSuperseded = errors.New("another relay owns the pipeline now, or the server was restarted or replaced")
 
 func superseded(doing string) error {
 	return delivery.Superseded(fmt.Errorf("%s: %w", doing, ErrSuperseded))

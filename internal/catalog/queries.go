@@ -93,3 +93,18 @@ var pageSettingsSQL string
 
 //go:embed queries/outbox_drawn.sql
 var outboxDrawnSQL string
+
+//go:embed queries/maintain.sql
+var maintainSQL string
+
+//go:embed queries/outbox_sizes.sql
+var outboxSizesSQL string
+
+//go:embed queries/maintain_isolation.sql
+var maintainIsolationSQL string
+
+//go:embed queries/mark_load.sql
+var markLoadSQL string
+
+//go:embed queries/mark_save.sql
+var markSaveSQL string

@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -64,6 +65,13 @@ func TestTheRelaysRoleSuffices(t *testing.T) {
 	}
 	if _, ok := c.Gate().drawnID(t.Context()); !ok {
 		t.Error("it may not see which ids are drawn")
+	}
+	_, err := c.Maintain(t.Context())
+	must(t, "maintain", err)
+	sizes, err := c.Outboxes(t.Context())
+	must(t, "read the outboxes' sizes", err)
+	if len(sizes) != 1 || sizes[0].Name != "o" || sizes[0].Bytes == 0 || sizes[0].Retention != 24*time.Hour {
+		t.Errorf("the outboxes are %+v", sizes)
 	}
 	must(t, "leave", c.Registry().Leave(t.Context()))
 }

@@ -70,6 +70,25 @@ type Closer interface {
 	Close(ctx context.Context) error
 }
 
+// Marker is a second power of an Inbox: its database remembers how far the
+// source was taken in, so that the source can be asked again for what the
+// database lost.
+type Marker interface {
+	// Mark returns what is remembered. A session starts with it.
+	Mark(ctx context.Context) (message.Mark, error)
+	// SaveMark makes a mark durable. The engine calls it after everything up to
+	// there is, in order, and before it is acknowledged to the source.
+	SaveMark(ctx context.Context, mark message.Mark) error
+}
+
+// Resumer is a second power of a Source, whose messages have lasting numbers.
+type Resumer interface {
+	// ResumeFrom says, before Open, what the database remembers. Open then
+	// makes sure that whatever comes after is delivered, even if it was
+	// acknowledged before, or fails and says what is missing.
+	ResumeFrom(mark message.Mark)
+}
+
 // Codec is a wire format. Both ways fail with the verdict reject.
 type Codec interface {
 	Encode(m *message.Message) (message.Envelope, error)

@@ -36,6 +36,9 @@ func newReverse(s session) *reverse {
 // run works as that of a forward session does.
 func (r *reverse) run(intake, work context.Context) error {
 	defer r.close(work, r.plan.Source, r.plan.Inbox)
+	if err := r.resume(work); err != nil {
+		return err
+	}
 	if err := r.call(work, farEnd, "open the source", r.plan.Source.Open); err != nil {
 		return err
 	}
@@ -252,10 +255,43 @@ func (r *reverse) insert(ctx context.Context, messages []message.Message) (inser
 	return inserted, err
 }
 
+// resume tells the source what the database remembers of it.
+func (r *reverse) resume(ctx context.Context) error {
+	marker, marks := r.plan.Inbox.(Marker)
+	resumer, resumes := r.plan.Source.(Resumer)
+	if !marks || !resumes {
+		return nil
+	}
+	return r.call(ctx, database, "read how far the source was taken in", func(ctx context.Context) error {
+		mark, err := marker.Mark(ctx)
+		if err == nil {
+			resumer.ResumeFrom(mark)
+		}
+		return err
+	})
+}
+
+// remember saves how far the source is taken in. It comes after the commit of
+// what the mark stands for, and before the acknowledgement: the source is never
+// told more than the database remembers, so a source that knows more proves
+// that the database has lost something.
+func (r *reverse) remember(ctx context.Context, mark message.Mark) error {
+	marker, marks := r.plan.Inbox.(Marker)
+	if !marks || mark.Origin == "" {
+		return nil
+	}
+	return r.call(ctx, database, "save how far the source was taken in", func(ctx context.Context) error {
+		return marker.SaveMark(ctx, mark)
+	})
+}
+
 // acknowledge tells the source what is durable. If that fails the messages
 // come again and the inbox knows them.
 func (r *reverse) acknowledge(ctx context.Context) error {
 	for d := range r.committed {
+		if err := r.remember(ctx, d.Mark); err != nil {
+			return err
+		}
 		if d.Acknowledge == nil {
 			continue
 		}

@@ -9,6 +9,7 @@ select o.pipeline_id, $4::text, nullif($5::text, ''), nullif($6::bigint, 0), nul
        $14::text::jsonb, $15::text::jsonb, $16::bytea, $17::text::jsonb, nullif($18::text, ''), $19::text, $20::integer
 from tide.pipeline_owner o
 where o.pipeline_id = $1 and o.relay_id = $2 and o.fence = $3
+    and coalesce(o.server_started_at, pg_postmaster_start_time()) = pg_postmaster_start_time()
 for share of o
 on conflict (pipeline_id, identity) do update
 set error = excluded.error,

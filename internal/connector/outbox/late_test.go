@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pg-tide/pg-tide/internal/catalog"
+	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
 )
@@ -230,6 +231,11 @@ func TestAPositionOfAnotherHistoryIsReadOnceAndReplaced(t *testing.T) {
 		update tide.outbox_event set xid = '9000100' where event_id = '`+ids[1]+`';
 		update tide.pipeline_position set snapshot = '9000003:9000101:9000100', bound = '9000102';
 		update tide.node set system_identifier = 1`)
+	err := r.Open(t.Context())
+	if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictMisconfigured || !strings.Contains(err.Error(), "pipeline adopt") {
+		t.Fatalf("in a copy that nobody spoke for: %v", err)
+	}
+	schematest.Exec(t, b.pool, "select tide.relay_adopt(name) from tide.pipeline")
 	if err := r.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
