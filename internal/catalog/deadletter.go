@@ -216,7 +216,7 @@ func (d *DeadLetters) Settle(ctx context.Context, id int64, failure error) error
 	args := []any{d.owner.PipelineID, d.catalog.relay.ID, d.owner.Fence, id}
 	if failure != nil {
 		sql = deadLetterReturnSQL
-		args = append(args, storable(failure.Error()))
+		args = append(args, storable(failure.Error()), d.owner.Version)
 	}
 	var owners int
 	if err := d.catalog.pool.QueryRow(ctx, fenced(sql), args...).Scan(&owners); err != nil {
