@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
@@ -17,6 +19,10 @@ type InboxTarget struct {
 	InboxID int64
 	Inbox   string
 }
+
+// removalAttempts is how often a batch is inserted when messages are being
+// removed from the inbox at the same time. Each removal disturbs a batch once.
+const removalAttempts = 5
 
 // InsertInbox inserts messages in order, in one transaction, and returns how
 // many were new. It fails with *delivery.Partial, nothing inserted, when some
@@ -33,6 +39,9 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	added, err := c.insertInbox(ctx, c.pool, to, messages)
+	for attempt := 1; attempt < removalAttempts && sqlState(err) == "40001"; attempt++ {
+		added, err = c.insertInbox(ctx, c.pool, to, messages)
+	}
 	switch {
 	case err == nil:
 		return added, nil
@@ -71,12 +80,14 @@ type rower interface {
 
 func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, messages []message.Message) (added int, err error) {
 	columns := columnsOf(messages)
+	oldest, newest := publishedBetween(messages)
 	var owners int
 	var nothing any
 	err = on.QueryRow(ctx, inboxQuery(to.Inbox),
 		to.Owner.PipelineID, c.relay.ID, to.Owner.Fence, to.InboxID, "tide_inbox_"+to.Inbox,
 		columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7],
-	).Scan(&owners, &added, &nothing)
+		oldest, newest,
+	).Scan(&owners, &added, &nothing, &nothing)
 	if err == nil && owners == 0 {
 		return 0, superseded("insert into the inbox")
 	}
@@ -99,6 +110,44 @@ func columnsOf(messages []message.Message) (columns [8][]string) {
 		}
 	}
 	return columns
+}
+
+// publishedBetween returns the times of the oldest and the newest event; nil
+// when that of any cannot be relied upon. The inbox trusts them in that an
+// event comes again with the time it came with first, which holds for what an
+// outbox of pg_tide published and not for a stranger's.
+func publishedBetween(messages []message.Message) (oldest, newest *time.Time) {
+	ours := ""
+	for i := range messages {
+		m := &messages[i]
+		if m.Source != ours {
+			if !isOutboxSource(m.Source) {
+				return nil, nil
+			}
+			ours = m.Source
+		}
+		switch {
+		case m.Time.IsZero():
+			return nil, nil
+		case oldest == nil:
+			oldest, newest = &m.Time, &m.Time
+		case m.Time.Before(*oldest):
+			oldest = &m.Time
+		case m.Time.After(*newest):
+			newest = &m.Time
+		}
+	}
+	return oldest, newest
+}
+
+// isOutboxSource says whether a source is that of an outbox: "/<database id>/<outbox>".
+func isOutboxSource(source string) bool {
+	const end = 1 + 36
+	if len(source) < end+2 || source[0] != '/' || source[end] != '/' {
+		return false
+	}
+	var id pgtype.UUID
+	return id.Scan(source[1:end]) == nil
 }
 
 // inboxQuery puts the inbox's name where the statement has {0}.

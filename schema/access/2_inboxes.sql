@@ -1,0 +1,16 @@
+-- Inboxes of a version that gave each a single partition get three and a
+-- memory. Their rows stay where they are. Done once.
+do $$
+declare
+    inbox record;
+begin
+    for inbox in
+        select i.id, i.name
+        from tide.inbox i
+        where not exists (select from tide.inbox_rotation r where r.inbox_id = i.id)
+        order by i.id
+    loop
+        perform tide.inbox_create_partition(inbox.id, inbox.name || '_inbox');
+    end loop;
+end
+$$;
