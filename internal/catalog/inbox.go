@@ -112,30 +112,28 @@ func columnsOf(messages []message.Message) (columns [8][]string) {
 	return columns
 }
 
-// publishedBetween returns the times of the oldest and the newest event; nil
-// when that of any cannot be relied upon. The inbox trusts them in that an
-// event comes again with the time it came with first, which holds for what an
-// outbox of pg_tide published and not for a stranger's.
+// publishedBetween returns the times of the oldest and the newest event, as far
+// as they can be relied upon; oldest is nil when that of any cannot. The inbox
+// trusts them in that an event comes again with the time it came with first,
+// which holds for what an outbox of pg_tide published and not for a stranger's.
 func publishedBetween(messages []message.Message) (oldest, newest *time.Time) {
-	ours := ""
+	ours, all := "", true
 	for i := range messages {
 		m := &messages[i]
-		if m.Source != ours {
-			if !isOutboxSource(m.Source) {
-				return nil, nil
-			}
-			ours = m.Source
+		if m.Time.IsZero() || m.Source != ours && !isOutboxSource(m.Source) {
+			all = false
+			continue
 		}
-		switch {
-		case m.Time.IsZero():
-			return nil, nil
-		case oldest == nil:
-			oldest, newest = &m.Time, &m.Time
-		case m.Time.Before(*oldest):
+		ours = m.Source
+		if oldest == nil || m.Time.Before(*oldest) {
 			oldest = &m.Time
-		case m.Time.After(*newest):
+		}
+		if newest == nil || m.Time.After(*newest) {
 			newest = &m.Time
 		}
+	}
+	if !all {
+		oldest = nil
 	}
 	return oldest, newest
 }

@@ -12,5 +12,11 @@ begin
     loop
         perform tide.inbox_create_partition(inbox.id, inbox.name || '_inbox');
     end loop;
+    if not exists (
+        select from pg_trigger t
+        where t.tgrelid = 'tide.inbox_message'::regclass and t.tgname = 'remember_deleted')
+    then
+        execute tide.inbox_delete_trigger('inbox_message');
+    end if;
 end
 $$;

@@ -37,7 +37,7 @@ begin
             ('function', 'none', '{outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
-                inbox_create_partition, inbox_create_part, inbox_convert_partition, extension_release,
+                inbox_create_partition, inbox_create_part, inbox_delete_trigger, inbox_convert_partition, extension_release,
                 inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,
                 inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
                 inbox_forget, inbox_exchange, inbox_maintain_waits,

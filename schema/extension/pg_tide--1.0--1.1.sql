@@ -941,17 +941,18 @@ begin
     perform set_config('tide.moving', 'on', true);
     execute format(
         'with waiting as materialized (
-            (select m.id from tide.inbox_message_%1$s_%2$s m
-             where num_nonnulls(m.processed_at, m.dead_at) < 1
-             order by m.id limit $1 for update skip locked)
-            union all
-            (select m.id from tide.inbox_message_%1$s_%2$s m
-             where m.dead_at is not null and m.processed_at is null
-             order by m.id limit $1 for update skip locked)
+            select m.id from tide.inbox_message_%1$s_%2$s m
+            where num_nonnulls(m.processed_at, m.dead_at) < 1
+            order by m.id limit $1 for update skip locked
+        ),
+        dead as materialized (
+            select m.id from tide.inbox_message_%1$s_%2$s m
+            where m.dead_at is not null and m.processed_at is null
+            order by m.id limit $1 for update skip locked
         ),
         gone as (
             delete from tide.inbox_message_%1$s_%2$s m
-            where m.inbox_id = %1$s and m.id = any(array(select w.id from waiting w))
+            where m.inbox_id = %1$s and m.id = any(array(select w.id from waiting w union all select d.id from dead d))
             returning m.*
         )
         insert into tide.%3$I (inbox_id, part, id, attempts, received_at, processed_at, next_attempt_at, dead_at,
@@ -1057,16 +1058,16 @@ begin
         return false;
     end if;
     execute format('select exists (select from tide.%I)',
-        format('inbox_%s_%s_%s', case kind when 'memory' then 'memory' else 'message' end, inbox_id, current.part))
+        format('inbox_%s_%s_%s', case current.kind when 'memory' then 'memory' else 'message' end, inbox_id, current.part))
     into used;
     if not used then
         -- Nothing is in it: it is as good as the next one.
         update tide.inbox_part p
-        set opened_at = case kind when 'messages' then clock_timestamp() end
+        set opened_at = case p.kind when 'messages' then clock_timestamp() end
         where p.inbox_id = current.inbox_id and p.kind = current.kind and p.part = current.part;
         return false;
     end if;
-    if kind = 'messages' then
+    if current.kind = 'messages' then
         perform pg_advisory_xact_lock(1953063014, inbox_id);
         update tide.inbox_rotation r
         set part = next,
@@ -1336,16 +1337,17 @@ Example: select tide.inbox_replay(''payment_triggers'', array(select id from tid
 -- What an inbox remembers of messages that are gone, and how the relay asks.
 
 -- A uuid is its own key; of any other event id it is half of the SHA-256.
+-- Without a SET clause, to be put into the statements that call it; its names
+-- were bound when it was created.
 create or replace function tide.inbox_memory_key(event_id text) returns uuid
 language sql
 stable
-set search_path = pg_catalog, pg_temp
-as $$
+begin atomic
     select case
         when event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then event_id::uuid
         else encode(substr(sha256(convert_to(event_id, 'UTF8')), 1, 16), 'hex')::uuid
-    end
-$$;
+    end;
+end;
 comment on function tide.inbox_memory_key(text) is
 'What an inbox keeps of an event id when the message is gone: 16 bytes.';
 
@@ -1510,7 +1512,8 @@ $$;
 comment on function tide.inbox_memory_open(integer) is
 'Notes that something is in the current part of an inbox''s memory.';
 
--- Whoever deletes messages by hand leaves their event ids in the memory.
+-- Whoever deletes messages by hand leaves their event ids in the memory. The
+-- trigger of the relation that was named in the statement gets all rows.
 create or replace function tide.inbox_remember_deleted() returns trigger
 language plpgsql
 volatile
@@ -1518,17 +1521,19 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tide.inbox_memory_open(old.inbox_id);
-    perform tide.inbox_changed(old.inbox_id, tide.inbox_horizon((select r.latest from tide.inbox_rotation r where r.inbox_id = old.inbox_id)));
-    insert into tide.inbox_memory (event, inbox_id, part)
-    select tide.inbox_memory_key(old.event_id), r.inbox_id, r.memory_part
+    perform tide.inbox_memory_open(r.inbox_id),
+            tide.inbox_changed(r.inbox_id, tide.inbox_horizon(r.latest))
     from tide.inbox_rotation r
-    where r.inbox_id = old.inbox_id;
+    where r.inbox_id in (select g.inbox_id from gone g);
+    insert into tide.inbox_memory (event, inbox_id, part)
+    select tide.inbox_memory_key(g.event_id), r.inbox_id, r.memory_part
+    from gone g
+    join tide.inbox_rotation r on r.inbox_id = g.inbox_id;
     return null;
 end
 $$;
 comment on function tide.inbox_remember_deleted() is
-'Keeps the event id of a message that is deleted.';
+'Keeps the event ids of messages that are deleted.';
 
 -- Before a part is truncated: what is not yet in the memory goes there.
 create or replace function tide.inbox_remember_truncated() returns trigger
@@ -1616,6 +1621,7 @@ begin
     for part in 0..2 loop
         perform tide.inbox_create_part(inbox_id, part, leaf);
     end loop;
+    execute tide.inbox_delete_trigger(leaf);
     execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
     execute format('comment on table tide.%I is %L', leaf,
         'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');
@@ -1648,9 +1654,7 @@ begin
         execute format('create index %I on tide.%I (key, id)
             where next_attempt_at is not null and processed_at is null and dead_at is null', messages || '_held_idx', messages);
     end if;
-    execute format('create trigger remember_deleted after delete on tide.%I for each row
-        when (current_setting(''tide.moving'', true) is distinct from ''on'')
-        execute function tide.inbox_remember_deleted()', messages);
+    execute tide.inbox_delete_trigger(messages);
     execute format('create trigger remember_truncated before truncate on tide.%I
         when (current_setting(''tide.moving'', true) is distinct from ''on'')
         execute function tide.inbox_remember_truncated()', messages);
@@ -1671,6 +1675,21 @@ end
 $$;
 comment on function tide.inbox_create_part(integer, integer, text) is
 'Makes one of the three partitions of an inbox, and of its memory.';
+
+-- The trigger that keeps the event ids of deleted messages. It fires for the
+-- relation that a statement names, so each that may be named has it.
+create or replace function tide.inbox_delete_trigger(relation text) returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('create or replace trigger remember_deleted after delete on tide.%I
+        referencing old table as gone
+        when (current_setting(''tide.moving'', true) is distinct from ''on'')
+        execute function tide.inbox_remember_deleted()', relation)
+$$;
+comment on function tide.inbox_delete_trigger(text) is
+'The statement that makes the trigger which keeps event ids of deleted messages.';
 
 -- The one partition that an inbox of version 1.0 has becomes the first of the
 -- three: renamed, with everything in it. What others built upon it would go
@@ -3187,6 +3206,12 @@ begin
     loop
         perform tide.inbox_create_partition(inbox.id, inbox.name || '_inbox');
     end loop;
+    if not exists (
+        select from pg_trigger t
+        where t.tgrelid = 'tide.inbox_message'::regclass and t.tgname = 'remember_deleted')
+    then
+        execute tide.inbox_delete_trigger('inbox_message');
+    end if;
 end
 $$;
 
@@ -3249,7 +3274,7 @@ begin
             ('function', 'none', '{outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
-                inbox_create_partition, inbox_create_part, inbox_convert_partition, extension_release,
+                inbox_create_partition, inbox_create_part, inbox_delete_trigger, inbox_convert_partition, extension_release,
                 inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,
                 inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
                 inbox_forget, inbox_exchange, inbox_maintain_waits,

@@ -124,17 +124,18 @@ begin
     perform set_config('tide.moving', 'on', true);
     execute format(
         'with waiting as materialized (
-            (select m.id from tide.inbox_message_%1$s_%2$s m
-             where num_nonnulls(m.processed_at, m.dead_at) < 1
-             order by m.id limit $1 for update skip locked)
-            union all
-            (select m.id from tide.inbox_message_%1$s_%2$s m
-             where m.dead_at is not null and m.processed_at is null
-             order by m.id limit $1 for update skip locked)
+            select m.id from tide.inbox_message_%1$s_%2$s m
+            where num_nonnulls(m.processed_at, m.dead_at) < 1
+            order by m.id limit $1 for update skip locked
+        ),
+        dead as materialized (
+            select m.id from tide.inbox_message_%1$s_%2$s m
+            where m.dead_at is not null and m.processed_at is null
+            order by m.id limit $1 for update skip locked
         ),
         gone as (
             delete from tide.inbox_message_%1$s_%2$s m
-            where m.inbox_id = %1$s and m.id = any(array(select w.id from waiting w))
+            where m.inbox_id = %1$s and m.id = any(array(select w.id from waiting w union all select d.id from dead d))
             returning m.*
         )
         insert into tide.%3$I (inbox_id, part, id, attempts, received_at, processed_at, next_attempt_at, dead_at,
@@ -240,16 +241,16 @@ begin
         return false;
     end if;
     execute format('select exists (select from tide.%I)',
-        format('inbox_%s_%s_%s', case kind when 'memory' then 'memory' else 'message' end, inbox_id, current.part))
+        format('inbox_%s_%s_%s', case current.kind when 'memory' then 'memory' else 'message' end, inbox_id, current.part))
     into used;
     if not used then
         -- Nothing is in it: it is as good as the next one.
         update tide.inbox_part p
-        set opened_at = case kind when 'messages' then clock_timestamp() end
+        set opened_at = case p.kind when 'messages' then clock_timestamp() end
         where p.inbox_id = current.inbox_id and p.kind = current.kind and p.part = current.part;
         return false;
     end if;
-    if kind = 'messages' then
+    if current.kind = 'messages' then
         perform pg_advisory_xact_lock(1953063014, inbox_id);
         update tide.inbox_rotation r
         set part = next,

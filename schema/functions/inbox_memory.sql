@@ -1,16 +1,17 @@
 -- What an inbox remembers of messages that are gone, and how the relay asks.
 
 -- A uuid is its own key; of any other event id it is half of the SHA-256.
+-- Without a SET clause, to be put into the statements that call it; its names
+-- were bound when it was created.
 create or replace function tide.inbox_memory_key(event_id text) returns uuid
 language sql
 stable
-set search_path = pg_catalog, pg_temp
-as $$
+begin atomic
     select case
         when event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then event_id::uuid
         else encode(substr(sha256(convert_to(event_id, 'UTF8')), 1, 16), 'hex')::uuid
-    end
-$$;
+    end;
+end;
 comment on function tide.inbox_memory_key(text) is
 'What an inbox keeps of an event id when the message is gone: 16 bytes.';
 
@@ -175,7 +176,8 @@ $$;
 comment on function tide.inbox_memory_open(integer) is
 'Notes that something is in the current part of an inbox''s memory.';
 
--- Whoever deletes messages by hand leaves their event ids in the memory.
+-- Whoever deletes messages by hand leaves their event ids in the memory. The
+-- trigger of the relation that was named in the statement gets all rows.
 create or replace function tide.inbox_remember_deleted() returns trigger
 language plpgsql
 volatile
@@ -183,17 +185,19 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform tide.inbox_memory_open(old.inbox_id);
-    perform tide.inbox_changed(old.inbox_id, tide.inbox_horizon((select r.latest from tide.inbox_rotation r where r.inbox_id = old.inbox_id)));
-    insert into tide.inbox_memory (event, inbox_id, part)
-    select tide.inbox_memory_key(old.event_id), r.inbox_id, r.memory_part
+    perform tide.inbox_memory_open(r.inbox_id),
+            tide.inbox_changed(r.inbox_id, tide.inbox_horizon(r.latest))
     from tide.inbox_rotation r
-    where r.inbox_id = old.inbox_id;
+    where r.inbox_id in (select g.inbox_id from gone g);
+    insert into tide.inbox_memory (event, inbox_id, part)
+    select tide.inbox_memory_key(g.event_id), r.inbox_id, r.memory_part
+    from gone g
+    join tide.inbox_rotation r on r.inbox_id = g.inbox_id;
     return null;
 end
 $$;
 comment on function tide.inbox_remember_deleted() is
-'Keeps the event id of a message that is deleted.';
+'Keeps the event ids of messages that are deleted.';
 
 -- Before a part is truncated: what is not yet in the memory goes there.
 create or replace function tide.inbox_remember_truncated() returns trigger

@@ -17,6 +17,7 @@ begin
     for part in 0..2 loop
         perform tide.inbox_create_part(inbox_id, part, leaf);
     end loop;
+    execute tide.inbox_delete_trigger(leaf);
     execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
     execute format('comment on table tide.%I is %L', leaf,
         'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');
@@ -49,9 +50,7 @@ begin
         execute format('create index %I on tide.%I (key, id)
             where next_attempt_at is not null and processed_at is null and dead_at is null', messages || '_held_idx', messages);
     end if;
-    execute format('create trigger remember_deleted after delete on tide.%I for each row
-        when (current_setting(''tide.moving'', true) is distinct from ''on'')
-        execute function tide.inbox_remember_deleted()', messages);
+    execute tide.inbox_delete_trigger(messages);
     execute format('create trigger remember_truncated before truncate on tide.%I
         when (current_setting(''tide.moving'', true) is distinct from ''on'')
         execute function tide.inbox_remember_truncated()', messages);
@@ -72,6 +71,21 @@ end
 $$;
 comment on function tide.inbox_create_part(integer, integer, text) is
 'Makes one of the three partitions of an inbox, and of its memory.';
+
+-- The trigger that keeps the event ids of deleted messages. It fires for the
+-- relation that a statement names, so each that may be named has it.
+create or replace function tide.inbox_delete_trigger(relation text) returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('create or replace trigger remember_deleted after delete on tide.%I
+        referencing old table as gone
+        when (current_setting(''tide.moving'', true) is distinct from ''on'')
+        execute function tide.inbox_remember_deleted()', relation)
+$$;
+comment on function tide.inbox_delete_trigger(text) is
+'The statement that makes the trigger which keeps event ids of deleted messages.';
 
 -- The one partition that an inbox of version 1.0 has becomes the first of the
 -- three: renamed, with everything in it. What others built upon it would go
