@@ -260,3 +260,28 @@ func (b *box) awaitWaiting(t testing.TB) {
 		}
 	}
 }
+
+// A relay that inserted and has not committed yet: nobody else could see that
+// event, if the next part were opened now.
+func TestPartsAreNotExchangedWhileARelayInserts(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, 0, 1)
+	b.insert(t, b.events(0, 1))
+	b.pass(t, retention)
+	tx, err := pgtest.Conn(t, b.dsn).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `select tide.inbox_enter(tide.inbox_id('orders'), '{}', null, null)`); err != nil {
+		t.Fatal(err)
+	}
+	if steps := b.maintain(t); len(steps) != 0 {
+		t.Errorf("while a relay inserts it %q", steps)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if steps := b.maintain(t); len(steps) != 1 || steps[0] != "opened a part" {
+		t.Errorf("afterwards it %q", steps)
+	}
+}
