@@ -11,7 +11,10 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/catalog"
 	"github.com/pg-tide/pg-tide/internal/httpserver"
+	"github.com/pg-tide/pg-tide/internal/retry"
+	"github.com/pg-tide/pg-tide/internal/run"
 	"github.com/pg-tide/pg-tide/internal/telemetry"
+	"github.com/pg-tide/pg-tide/internal/upkeep"
 )
 
 // DefaultDrainTimeout is how long a relay that is told to stop may take for
@@ -109,14 +112,28 @@ func work(ctx context.Context, o Options, state *health) error {
 		return nil // told to stop before there was anything to do
 	}
 	defer disconnect(db, o.Logger)
+	keeper := upkeep.New(db, retry.System{}, o.Logger)
+	defer keep(ctx, keeper)()
 	engine := newSupervisor(db, o)
-	state.running(engine)
+	state.running(engine, keeper)
 	defer context.AfterFunc(ctx, state.stopping)()
 	if err := engine.Run(ctx); err != nil {
 		return fmt.Errorf("run the relay: %w", err)
 	}
 	o.Logger.Info("the relay has stopped")
 	return nil
+}
+
+// keep sets a keeper to work; the returned function stops it.
+func keep(ctx context.Context, keeper *upkeep.Keeper) (stop func()) {
+	task := run.Start(ctx, func(intake, _ context.Context) error {
+		keeper.Run(intake)
+		return nil
+	})
+	return func() {
+		task.Drain()
+		_ = task.Wait() // it has no errors of its own
+	}
 }
 
 // disconnect closes the connections, and leaves those of a database that has

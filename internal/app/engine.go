@@ -16,8 +16,9 @@ import (
 )
 
 // newSupervisor plugs the database, the engine and all that is in the binary
-// together. Half of the drain timeout is for what is in flight: handing back
-// ownership and disconnecting come after it, and the whole must end in time.
+// together. Less than a third of the drain timeout is for what is in flight:
+// handing back ownership and disconnecting come after it, and the whole must
+// end in time. Others take over only after the handing back.
 func newSupervisor(db *catalog.Catalog, o Options) *relay.Supervisor {
 	builder := &builtin.Builder{
 		Near:         near(db),
@@ -25,10 +26,11 @@ func newSupervisor(db *catalog.Catalog, o Options) *relay.Supervisor {
 		Resolver:     config.SystemResolver(),
 		Logger:       o.Logger,
 	}
-	// Half of the time is for events in flight. What follows, the end of the
+	// What the far end does not acknowledge within 1.5 s it may not acknowledge
+	// at all; the next owner sends it again. What follows, the end of the
 	// sessions, the last report and the leave, may each take an eighth before
 	// the connections are abandoned: a silent database must not add up.
-	options := relay.Options{DrainTimeout: o.DrainTimeout / 2, CloseTimeout: o.DrainTimeout / 8}
+	options := relay.Options{DrainTimeout: o.DrainTimeout * 3 / 10, CloseTimeout: o.DrainTimeout / 8}
 	return relay.NewSupervisor(db.Registry(), builder, retry.System{}, o.Logger, options)
 }
 
@@ -56,6 +58,15 @@ func measured(pipelines []relay.Pipeline) []telemetry.Pipeline {
 			Failed:        p.Report.Failed,
 			RatePerSecond: p.Report.RatePerSecond,
 		})
+	}
+	return samples
+}
+
+// measuredOutboxes is what the metrics show of the database's outboxes.
+func measuredOutboxes(outboxes []catalog.OutboxSize) []telemetry.Outbox {
+	samples := make([]telemetry.Outbox, 0, len(outboxes))
+	for _, o := range outboxes {
+		samples = append(samples, telemetry.Outbox{Name: o.Name, Bytes: o.Bytes, WarnBytes: o.WarnBytes, Held: o.Held})
 	}
 	return samples
 }

@@ -15,9 +15,9 @@ const (
 )
 
 // everything stands for every folder of ours but cli and testkit.
-var everything = []string{"schema", "internal/message", "internal/delivery", "internal/pipeline", "internal/relay",
+var everything = []string{"schema", "internal/fault", "internal/message", "internal/delivery", "internal/pipeline", "internal/relay",
 	"internal/run", "internal/retry", "internal/catalog", "internal/connector/", "internal/wire/", "internal/transform/",
-	"internal/builtin", "internal/config", "internal/httpserver", "internal/telemetry", "internal/identity"}
+	"internal/builtin", "internal/config", "internal/httpserver", "internal/upkeep", "internal/telemetry", "internal/identity"}
 
 // rules is the table of ARCHITECTURE.md. The longest folder that fits a
 // package counts. Changing the architecture means changing this map in the
@@ -27,20 +27,21 @@ var rules = map[string]rule{
 	"schema/generate": {ours: []string{"schema", "internal/testkit/pgtest", "internal/throwaway"}, outside: []string{pgx}},
 	"cmd/pg-tide":     {ours: []string{"internal/cli"}},
 
+	"internal/fault":    {},
 	"internal/message":  {},
 	"internal/run":      {},
 	"internal/retry":    {},
 	"internal/pipeline": {},
 	"internal/delivery": {ours: []string{"internal/message"}},
 	"internal/config":   {},
-	"internal/relay": {ours: []string{"internal/message", "internal/delivery", "internal/pipeline",
+	"internal/relay": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/pipeline",
 		"internal/run", "internal/retry"}},
-	"internal/catalog": {ours: []string{"internal/message", "internal/delivery", "internal/pipeline", "schema"}, outside: []string{pgx}},
+	"internal/catalog": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/pipeline", "schema"}, outside: []string{pgx}},
 
 	"internal/connector": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline"}},
-	"internal/connector/nats": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline"},
+	"internal/connector/nats": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline"},
 		outside: []string{nats}},
-	"internal/connector/outbox": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
+	"internal/connector/outbox": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 	"internal/connector/inbox":  {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 
 	"internal/wire": {ours: []string{"internal/message", "internal/delivery", "internal/config"}},
@@ -49,21 +50,37 @@ var rules = map[string]rule{
 	"internal/builtin": {ours: []string{"internal/relay", "internal/message", "internal/delivery", "internal/pipeline", "internal/config",
 		"internal/catalog", "internal/connector/", "internal/wire/", "internal/transform/", "internal/builtin/"}},
 
+	"internal/upkeep": {ours: []string{"internal/catalog", "internal/retry"}},
+
 	"internal/listing":    {outside: []string{pgx}},
 	"internal/telemetry":  {ours: []string{"internal/pipeline"}, outside: []string{"github.com/prometheus/client_golang"}},
 	"internal/httpserver": {},
 	"internal/app":        {ours: everything, outside: []string{"github.com/prometheus/client_golang"}},
 	"internal/cli": {ours: []string{"internal/app", "internal/builtin", "internal/catalog", "internal/config", "internal/demo",
-		"internal/listing", "internal/telemetry", "schema"},
+		"internal/listing", "internal/telemetry", "internal/torture/", "schema"},
 		outside: []string{pgx, "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "go.yaml.in/yaml/v3"}},
 
 	"internal/throwaway": {outside: []string{pgx, "github.com/fergusstrange/embedded-postgres", "golang.org/x/sys"}},
 	"internal/demo": {ours: []string{"internal/app", "internal/throwaway", "internal/telemetry", "internal/demo/", "schema"},
 		outside: []string{pgx, nats, "golang.org/x/term"}},
+	"internal/torture": {ours: []string{"internal/torture/", "internal/throwaway", "internal/run"}},
+	// the parts that are pure, or know one thing alone
+	"internal/torture/check":   {},
+	"internal/torture/plan":    {},
+	"internal/torture/process": {ours: []string{"internal/run"}},
+	"internal/torture/proxy":   {ours: []string{"internal/run"}},
+	"internal/torture/traffic": {outside: []string{pgx}},
+	"internal/torture/broker":  {ours: []string{"internal/torture/process"}, outside: []string{nats}},
+	"internal/torture/world": {ours: []string{"internal/torture/broker", "internal/torture/process", "internal/torture/proxy",
+		"internal/torture/traffic", "internal/throwaway", "internal/run", "schema"}, outside: []string{pgx, nats}},
+	"internal/torture/inject": {ours: []string{"internal/torture/check", "internal/torture/plan", "internal/torture/proxy", "internal/torture/traffic",
+		"internal/torture/world", "internal/run"}, outside: []string{pgx, nats}},
+	"internal/torture/collect": {ours: []string{"internal/torture/check", "internal/torture/traffic", "internal/torture/world"}, outside: []string{pgx, nats}},
+	"internal/torture/sample":  {ours: []string{"internal/torture/world"}, outside: []string{pgx}},
 	"internal/testkit": {ours: append([]string{"internal/throwaway", "internal/testkit/"}, everything...),
 		outside: []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid"}},
 	"internal/archtest": {},
-	"e2e":               {ours: []string{"internal/testkit/", "internal/throwaway"}, outside: []string{pgx, nats}},
+	"e2e":               {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway"}, outside: []string{pgx, nats}},
 }
 
 // Budgets. Tests are not counted.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -30,9 +31,13 @@ func (c *Catalog) DeadLetters(owner Owner) *DeadLetters {
 }
 
 // Add stores letters durably, all or none. Adding one again changes its error
-// and attempts only. What jsonb refuses is kept in the body.
+// and attempts only, and nothing when it was never attempted this time. What jsonb refuses is kept in the body.
 func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) error {
 	const doing = "add dead letters"
+	if fault.Mutant(fault.DropLetters) {
+		return nil
+	}
+	fault.At(fault.LettersBeforeAdd)
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	err := pgx.BeginFunc(ctx, d.catalog.pool, func(tx pgx.Tx) error {
@@ -41,8 +46,12 @@ func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) err
 				return err
 			}
 		}
+		fault.At(fault.LettersAmidAdd)
 		return nil
 	})
+	if err == nil {
+		fault.At(fault.LettersAfterAdd)
+	}
 	var verdict *delivery.Error
 	if errors.As(err, &verdict) {
 		return err
@@ -84,12 +93,12 @@ func (d *DeadLetters) insert(ctx context.Context, tx pgx.Tx, letter *message.Dea
 	if !m.Time.IsZero() {
 		published = &m.Time
 	}
-	tag, err := tx.Exec(ctx, deadLetterAddSQL,
+	tag, err := tx.Exec(ctx, fenced(deadLetterAddSQL),
 		d.owner.PipelineID, d.catalog.relay.ID, d.owner.Fence,
 		identity(letter), storable(m.EventID), m.OutboxID, storable(m.Source), storable(m.Stream),
 		storable(m.Key), storable(m.Op), storable(m.EventType), published, storable(m.Destination),
 		jsonText(m.Payload), jsonText(m.Headers), letter.Body, headers, storable(letter.Coordinates),
-		storable(letter.Error), max(letter.Attempts, 1))
+		storable(letter.Error), letter.Attempts, letter.HoldsKey)
 	if err != nil {
 		return err
 	}
@@ -145,18 +154,23 @@ func transportHeaders(headers []message.Header) (*string, error) {
 	return &s, nil
 }
 
-// Due returns letters that somebody asked to retry, oldest first.
-func (d *DeadLetters) Due(ctx context.Context, limit int) ([]message.DeadLetter, error) {
+// Due returns letters that somebody asked to retry, oldest first; in order, so
+// that none overtakes one of its key that still waits, and with those that were
+// parked behind letters that wait no more.
+func (d *DeadLetters) Due(ctx context.Context, limit int, inOrder bool) ([]message.DeadLetter, error) {
 	const doing = "read dead letters to retry"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	rows, err := d.catalog.pool.Query(ctx, deadLetterDueSQL, d.owner.PipelineID, limit)
+	rows, err := d.catalog.pool.Query(ctx, deadLetterDueSQL, d.owner.PipelineID, limit, inOrder)
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}
 	letters, err := pgx.CollectRows(rows, scanDeadLetter)
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
+	}
+	if len(letters) > 0 {
+		fault.At(fault.LettersAfterDue)
 	}
 	return letters, nil
 }
@@ -166,7 +180,7 @@ func scanDeadLetter(row pgx.CollectableRow) (l message.DeadLetter, err error) {
 	var published *time.Time
 	var payload, headers, transport *string
 	err = row.Scan(&l.ID, &m.EventID, &m.OutboxID, &m.Source, &m.Stream, &m.Key, &m.Op, &m.EventType, &published,
-		&m.Destination, &payload, &headers, &l.Body, &transport, &l.Coordinates, &l.Error, &l.Attempts)
+		&m.Destination, &payload, &headers, &l.Body, &transport, &l.Coordinates, &l.Error, &l.Attempts, &l.HoldsKey)
 	if err != nil {
 		return l, err
 	}
@@ -197,6 +211,7 @@ func (d *DeadLetters) Settle(ctx context.Context, id int64, failure error) error
 	const doing = "settle a dead letter"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
+	fault.At(fault.LettersBeforeSettle)
 	sql := deadLetterRemoveSQL
 	args := []any{d.owner.PipelineID, d.catalog.relay.ID, d.owner.Fence, id}
 	if failure != nil {
@@ -204,17 +219,29 @@ func (d *DeadLetters) Settle(ctx context.Context, id int64, failure error) error
 		args = append(args, storable(failure.Error()))
 	}
 	var owners int
-	if err := d.catalog.pool.QueryRow(ctx, sql, args...).Scan(&owners); err != nil {
+	if err := d.catalog.pool.QueryRow(ctx, fenced(sql), args...).Scan(&owners); err != nil {
 		return d.catalog.explain(doing, err)
 	}
+	fault.At(fault.LettersAfterSettle)
 	if owners == 0 {
 		return superseded(doing)
 	}
 	return nil
 }
 
-// Held returns the keys of all letters of the pipeline.
-func (d *DeadLetters) Held(ctx context.Context) ([]string, error) {
+// Count returns how many letters the pipeline has.
+func (d *DeadLetters) Count(ctx context.Context) (count int, err error) {
+	const doing = "count the dead letters"
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	if err := d.catalog.pool.QueryRow(ctx, deadLetterCountSQL, d.owner.PipelineID).Scan(&count); err != nil {
+		return 0, d.catalog.explain(doing, err)
+	}
+	return count, nil
+}
+
+// Held returns the keys that letters of the pipeline hold.
+func (d *DeadLetters) Held(ctx context.Context) ([]message.HeldKey, error) {
 	const doing = "read the keys of dead letters"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
@@ -222,7 +249,7 @@ func (d *DeadLetters) Held(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}
-	held, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	held, err := pgx.CollectRows(rows, pgx.RowToStructByPos[message.HeldKey])
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}

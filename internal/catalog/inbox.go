@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -38,12 +39,14 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 	}
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
+	fault.At(fault.ReverseBeforeInsert)
 	added, err := c.insertInbox(ctx, c.pool, to, messages)
 	for attempt := 1; attempt < removalAttempts && sqlState(err) == "40001"; attempt++ {
 		added, err = c.insertInbox(ctx, c.pool, to, messages)
 	}
 	switch {
 	case err == nil:
+		fault.At(fault.ReverseAfterInsert)
 		return added, nil
 	case !isDataError(err):
 		return 0, c.explain(doing, err)
@@ -79,6 +82,9 @@ type rower interface {
 }
 
 func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, messages []message.Message) (added int, err error) {
+	if fault.Mutant(fault.NoDedup) {
+		messages = unknown(messages)
+	}
 	columns := columnsOf(messages)
 	oldest, newest := publishedBetween(messages)
 	var owners int
@@ -150,7 +156,7 @@ func isOutboxSource(source string) bool {
 
 // inboxQuery puts the inbox's name where the statement has {0}.
 func inboxQuery(inbox string) string {
-	return strings.Replace(inboxInsertSQL, `"{0}_inbox"`, pgx.Identifier{inbox + "_inbox"}.Sanitize(), 1)
+	return strings.Replace(fenced(inboxInsertSQL), `"{0}_inbox"`, pgx.Identifier{inbox + "_inbox"}.Sanitize(), 1)
 }
 
 // findUninsertable tries halves, and halves of halves, in a transaction that

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -74,14 +75,14 @@ func partsLiteral(parts []int32) string {
 
 // ReadPage reads late events and then fresh ones.
 func (c *Catalog) ReadPage(ctx context.Context, r PageRequest) (Page, error) {
-	return c.readPage(ctx, r, pageQuery(pageReadSQL, r.Parts),
+	return c.readPage(ctx, r, pageQuery(fenced(pageReadSQL), r.Parts),
 		r.Owner.PipelineID, c.relay.ID, r.Owner.Fence, r.OutboxID,
 		r.LateXIDs, r.FloorID, r.LastID, r.XMax, r.Bound, r.Limit, r.Bytes)
 }
 
 // ReadDrain reads the late events of LateXIDs after DrainID.
 func (c *Catalog) ReadDrain(ctx context.Context, r PageRequest) (Page, error) {
-	return c.readPage(ctx, r, pageQuery(drainReadSQL, r.Parts),
+	return c.readPage(ctx, r, pageQuery(fenced(drainReadSQL), r.Parts),
 		r.Owner.PipelineID, c.relay.ID, r.Owner.Fence, r.OutboxID,
 		r.LateXIDs, max(r.DrainID, r.FloorID), r.LastID, r.Limit, r.Bytes)
 }
@@ -115,10 +116,11 @@ func (c *Catalog) readPage(ctx context.Context, r PageRequest, sql string, args 
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	batch := &pgx.Batch{}
-	batch.Queue(pageSettingsSQL)
+	batch.Queue(pageSettings())
 	batch.Queue(sql, args...)
 	results := c.pool.SendBatch(ctx, batch)
 	page, owned, err := decodePage(results, r)
+	fault.At(fault.ForwardBeforeReadCommit)
 	// Close waits for the commit and has its failure: until then nothing of the
 	// page may be used.
 	if err = errors.Join(err, results.Close()); err != nil {

@@ -30,7 +30,8 @@ func beginning(incarnation int, floorID int64) message.Position {
 
 // LoadPosition reads where a pipeline's reader starts. Before, the database is
 // asked what it is: the connection that was lost may have come back to a
-// restored copy.
+// restored copy. In a copy that nobody has spoken for, and from a position that
+// the database cannot have saved itself, no reader starts.
 func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) (Start, error) {
 	if _, err := c.CheckNode(ctx); err != nil {
 		return Start{}, err
@@ -38,14 +39,17 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	var s Start
-	var outbox, snapshot, drainSnapshot *string
+	var outbox, snapshot, drainSnapshot, mark *string
 	var seq, lastID, floorID, drainID *int64
 	var bound *uint64
 	var incarnation *int
 	var parts []int32
+	var pipeline, beyond *string
+	var adopted *bool
 	err := c.pool.QueryRow(ctx, positionLoadSQL, pipelineID, outboxID).Scan(
 		&s.Incarnation, &s.FloorID, &s.DatabaseID, &outbox, &parts,
-		&seq, &snapshot, &lastID, &bound, &floorID, &drainSnapshot, &drainID, &incarnation)
+		&seq, &snapshot, &lastID, &bound, &floorID, &drainSnapshot, &drainID, &incarnation, &mark,
+		&pipeline, &adopted, &beyond)
 	if err != nil {
 		return Start{}, c.explain("read the position", err)
 	}
@@ -53,6 +57,12 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 		return Start{}, delivery.Misconfigured(&Error{
 			Problem: fmt.Sprintf("the outbox of pipeline %d does not exist any more", pipelineID),
 			Hint:    "create the outbox and set the pipeline again, or delete the pipeline"})
+	}
+	if pipeline != nil && !*adopted {
+		return Start{}, notAdopted(*pipeline)
+	}
+	if pipeline != nil && beyond != nil {
+		return Start{}, beyondHistory(*pipeline, *beyond)
 	}
 	s.Outbox = *outbox
 	s.Parts = partsLiteral(parts)
@@ -64,6 +74,9 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 		FloorID: *floorID, Incarnation: *incarnation}
 	if drainSnapshot != nil {
 		s.Position.DrainSnapshot, s.Position.DrainID = *drainSnapshot, *drainID
+	}
+	if mark != nil {
+		s.Position.Mark = *mark
 	}
 	return s, nil
 }
@@ -78,9 +91,13 @@ func (c *Catalog) SavePosition(ctx context.Context, owner Owner, p message.Posit
 	if p.DrainSnapshot != "" {
 		drainSnapshot, drainID = &p.DrainSnapshot, &p.DrainID
 	}
-	n, err := c.exec(ctx, doing, positionSaveSQL,
+	var mark *string
+	if p.Mark != "" {
+		mark = &p.Mark
+	}
+	n, err := c.exec(ctx, doing, fenced(positionSaveSQL),
 		owner.PipelineID, c.relay.ID, owner.Fence, p.Sequence, p.Snapshot, p.LastID, p.Bound,
-		p.FloorID, drainSnapshot, drainID, p.Incarnation)
+		p.FloorID, drainSnapshot, drainID, p.Incarnation, mark)
 	if err != nil {
 		return err
 	}
@@ -88,12 +105,6 @@ func (c *Catalog) SavePosition(ctx context.Context, owner Owner, p message.Posit
 		return superseded(doing)
 	}
 	return nil
-}
-
-// PrunePositions removes the saves of a pipeline in [from, until).
-func (c *Catalog) PrunePositions(ctx context.Context, owner Owner, from, until int64) error {
-	_, err := c.exec(ctx, "remove old positions", positionPruneSQL, owner.PipelineID, from, until)
-	return err
 }
 
 // pageQuery puts the parts where the statement has '{0}'.

@@ -7,15 +7,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
 
-// heartbeatTimeout bounds a heartbeat well below the eight seconds after which
+// heartbeatTimeout bounds a heartbeat well below the seven seconds after which
 // a relay counts as dead.
-const heartbeatTimeout = 4 * time.Second
+const heartbeatTimeout = 3 * time.Second
 
 // Registry is which pipelines this relay owns, among the relays of the
-// database. A relay is dead after eight seconds without a heartbeat, by the
+// database. A relay is dead after seven seconds without a heartbeat, by the
 // database's clock.
 type Registry struct {
 	catalog *Catalog
@@ -32,6 +33,7 @@ func (c *Catalog) Registry() *Registry { return c.registry }
 // than its share is left out, to be stopped and released.
 func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
 	const doing = "heartbeat"
+	fault.At(fault.OwnerBeforeHeartbeat)
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
 	relay := r.catalog.relay
@@ -50,6 +52,7 @@ func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
 	if err := r.catalog.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, r.catalog.explain(doing, err)
 	}
+	fault.At(fault.OwnerAfterHeartbeat)
 	return specs, nil
 }
 
@@ -77,6 +80,7 @@ func (r *Registry) Report(ctx context.Context, reports []pipeline.Report) error 
 	if len(reports) == 0 {
 		return nil
 	}
+	fault.At(fault.OwnerBeforeReport)
 	var c reportColumns
 	for i := range reports {
 		c.add(&reports[i])
@@ -113,12 +117,16 @@ func (c *reportColumns) add(r *pipeline.Report) {
 
 // Release gives up one pipeline after it has stopped; others take it at once.
 func (r *Registry) Release(ctx context.Context, pipelineID, fence int64) error {
+	fault.At(fault.OwnerBeforeRelease)
 	_, err := r.catalog.exec(ctx, "release the pipeline", pipelineReleaseSQL, pipelineID, r.catalog.relay.ID, fence)
+	fault.At(fault.OwnerAfterRelease)
 	return err
 }
 
 // Leave gives up everything; the relay is going.
 func (r *Registry) Leave(ctx context.Context) error {
+	fault.At(fault.ShutdownBeforeLeave)
 	_, err := r.catalog.exec(ctx, "leave", relayLeaveSQL, r.catalog.relay.ID)
+	fault.At(fault.ShutdownAfterLeave)
 	return err
 }

@@ -3,6 +3,7 @@ package catalog
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -34,7 +35,7 @@ func TestTheRelaysRoleSuffices(t *testing.T) {
 		must(t, "settle a failure", letters.Settle(t.Context(), 1, errors.New("x")))
 		_, err := letters.Held(t.Context())
 		must(t, "read held keys", err)
-		_, err = letters.Due(t.Context(), 1)
+		_, err = letters.Due(t.Context(), 1, false)
 		must(t, "read due letters", err)
 		must(t, "report", c.Registry().Report(t.Context(), []pipeline.Report{{PipelineID: spec.ID, Fence: spec.Fence, State: pipeline.StateRunning}}))
 		if spec.Direction == pipeline.Reverse {
@@ -64,6 +65,13 @@ func TestTheRelaysRoleSuffices(t *testing.T) {
 	}
 	if _, ok := c.Gate().drawnID(t.Context()); !ok {
 		t.Error("it may not see which ids are drawn")
+	}
+	_, err := c.Maintain(t.Context())
+	must(t, "maintain", err)
+	sizes, err := c.Outboxes(t.Context())
+	must(t, "read the outboxes' sizes", err)
+	if len(sizes) != 1 || sizes[0].Name != "o" || sizes[0].Bytes == 0 || sizes[0].Retention != 24*time.Hour {
+		t.Errorf("the outboxes are %+v", sizes)
 	}
 	must(t, "leave", c.Registry().Leave(t.Context()))
 }

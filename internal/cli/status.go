@@ -30,8 +30,8 @@ func (p *program) statusCommand() *cobra.Command {
 		Long: `Shows the pipelines, outboxes and inboxes of a database. For every pipeline that
 does not move, the reason is there in words.
 
-With --check the exit code is 3 when a pipeline that should run does not, or
-when dead letters wait. With --output json it is one object with the arrays
+With --check the exit code is 3 when a pipeline that should run does not, when
+dead letters wait, or when an outbox cannot be emptied or grows too large. With --output json it is one object with the arrays
 pipelines, outboxes and inboxes.`,
 		Example: "  pg-tide status\n  pg-tide status --watch\n  pg-tide status --watch=500ms\n  pg-tide status --check --output json",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -106,7 +106,7 @@ func (p *program) showOverview(w io.Writer, seen overview) error {
 }
 
 func (p *program) outboxTable() listing.Table {
-	return p.table("", col("outbox"), col("enabled"), col("retained"), titled("oldest_age_seconds", "oldest"), col("bytes"))
+	return p.table("", col("outbox"), col("enabled"), col("retained"), titled("oldest_age_seconds", "oldest"), col("bytes"), col("note"))
 }
 
 func (p *program) inboxTable(empty string) listing.Table {
@@ -138,6 +138,11 @@ func (o overview) problems() error {
 		}
 		if dead := o.pipelines.Text(i, "dead_letters"); dead != "" && dead != "0" {
 			found = append(found, fmt.Sprintf("pipeline %q has %s", name, counted(dead, "dead letter")))
+		}
+	}
+	for i := range o.outboxes.Values {
+		if note := o.outboxes.Text(i, "note"); note != "" {
+			found = append(found, fmt.Sprintf("outbox %q: %s", o.outboxes.Text(i, "outbox"), note))
 		}
 	}
 	for i := range o.inboxes.Values {

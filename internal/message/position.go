@@ -1,5 +1,7 @@
 package message
 
+import "time"
+
 // Position says how far a forward pipeline has durably got in its outbox.
 // The engine carries it and never looks inside; catalog and connector/outbox
 // give it its meaning:
@@ -31,4 +33,36 @@ type Position struct {
 	DrainID       int64
 	// Incarnation is that of the database when the position was taken.
 	Incarnation int
+	// Mark is the sink's: by it the sink tells later whether it still has what
+	// this position says was delivered. Empty when it cannot tell.
+	Mark string
+}
+
+// Saved is a position that was saved at some time, as far as it matters for
+// going back to it.
+type Saved struct {
+	Sequence int64
+	Mark     string
+	At       time.Time
+}
+
+// Mark is what the database of a reverse pipeline remembers of its source. The
+// database may lose what it had, by a promotion or a restore; the source was
+// told that it has it, and would not deliver it again. The engine carries the
+// mark and never looks inside; connectors give it its meaning.
+type Mark struct {
+	// Origin names the source's log for ever: a stream that was deleted and
+	// made again under the same name is another. Empty: nothing is remembered.
+	Origin string
+	// Sequence says that all of it up to there is durable in the database, as
+	// far as the pipeline takes it in.
+	Sequence uint64
+	// Delivery is the source's own count of what it delivered, up to there.
+	Delivery uint64
+	// Moved says that the database was promoted, or restored to a point in
+	// time, since this was saved: what came after may be lost. Not saved.
+	Moved bool
+	// Claim grows each time somebody adopts the pipeline: of two copies of a
+	// database the one with the greater claim reads. Not saved.
+	Claim int64
 }

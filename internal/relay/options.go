@@ -17,11 +17,14 @@ type Options struct {
 	Window int
 	// MaxAttempts is used where a pipeline's limits set none: 5.
 	MaxAttempts int
+	// MaxDeadLetters is used where a pipeline's limits set none: 100000.
+	MaxDeadLetters int
 
-	// HeartbeatInterval is the time between heartbeats: 2 s.
+	// HeartbeatInterval is the time between heartbeats: 1 s. With LeaseTime it
+	// bounds a take-over: 8 s, and the time to open both ends.
 	HeartbeatInterval time.Duration
 	// LeaseTime is how long the relay may work without a heartbeat that
-	// succeeded: 8 s, after which the database lets others take its pipelines.
+	// succeeded: 7 s, after which the database lets others take its pipelines.
 	// Work is dropped a little before, at seven eighths of it.
 	LeaseTime time.Duration
 	// DrainTimeout is how long a stop may take to finish what is in flight: 5 s.
@@ -56,8 +59,9 @@ func (o Options) withDefaults() Options {
 	set(&o.BatchSize, 500)
 	set(&o.Window, 8)
 	set(&o.MaxAttempts, 5)
-	set(&o.HeartbeatInterval, 2*time.Second)
-	set(&o.LeaseTime, 8*time.Second)
+	set(&o.MaxDeadLetters, 100_000)
+	set(&o.HeartbeatInterval, time.Second)
+	set(&o.LeaseTime, 7*time.Second)
 	set(&o.DrainTimeout, 5*time.Second)
 	set(&o.StopGrace, 500*time.Millisecond)
 	backoff(&o.Waiting, 100*time.Millisecond, 5*time.Second)
@@ -87,6 +91,8 @@ func backoff(b *retry.Backoff, initial, longest time.Duration) {
 func limitsOf(l pipeline.Limits, o *Options) pipeline.Limits {
 	set(&l.BatchSize, o.BatchSize)
 	set(&l.MaxAttempts, o.MaxAttempts)
-	set(&l.OnError, pipeline.DeadLetter)
+	set(&l.OnError, pipeline.ParkKey)
+	set(&l.MaxDeadLetters, o.MaxDeadLetters)
+	set(&l.Lanes, 1)
 	return l
 }

@@ -3,19 +3,16 @@ package relay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
 	"github.com/pg-tide/pg-tide/internal/run"
 )
-
-// errLeaseLost is why work is dropped when no heartbeat succeeds for too long.
-var errLeaseLost = errors.New("no heartbeat reached the database in time: other relays may own the pipelines now")
 
 // Supervisor keeps the pipelines that this relay owns running, each on its
 // own: what happens to one touches no other.
@@ -26,6 +23,7 @@ type Supervisor struct {
 	logger   *slog.Logger
 	options  Options
 	dirty    chan struct{}
+	lease    *lease
 
 	mu    sync.Mutex
 	fleet map[int64]*member
@@ -52,12 +50,14 @@ type member struct {
 
 // NewSupervisor returns a supervisor; Run starts it.
 func NewSupervisor(registry Registry, builder Builder, clock retry.Clock, logger *slog.Logger, options Options) *Supervisor {
+	options = options.withDefaults()
 	return &Supervisor{
 		registry: registry,
 		builder:  builder,
 		clock:    clock,
 		logger:   logger,
-		options:  options.withDefaults(),
+		options:  options,
+		lease:    newLease(clock, options.LeaseTime),
 		dirty:    make(chan struct{}, 1),
 		fleet:    map[int64]*member{},
 		lost:     map[int64]int64{},
@@ -100,10 +100,14 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // oversee starts and stops pipelines until ctx is done.
 func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, beats <-chan beat, ended chan *member) {
-	renewed := s.clock.Now()
+	held := false
 	var changed time.Time // when the registry last said so; zero once that was followed
 	for {
-		lease := s.clock.NewTimer(s.options.LeaseTime*7/8 - s.clock.Now().Sub(renewed))
+		limit := s.options.LeaseTime
+		if held {
+			limit = s.lease.left()
+		}
+		lease := s.clock.NewTimer(limit)
 		select {
 		case <-ctx.Done():
 			lease.Stop()
@@ -114,8 +118,9 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 		case b := <-beats:
 			s.noteBeat(b)
 			if b.err == nil {
-				renewed = b.begun
-				s.adopt(work, b.specs, ended)
+				lapsed := s.lease.renew(b.begun)
+				held = true
+				s.adopt(work, b.specs, lapsed, ended)
 			}
 			if b.err == nil && !changed.IsZero() && !b.begun.Before(changed) {
 				changed = time.Time{}
@@ -124,7 +129,7 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 		case m := <-ended:
 			s.replace(work, m, ended, trigger)
 		case <-lease.C():
-			renewed = s.clock.Now()
+			held = false
 			s.drop()
 		}
 		lease.Stop()
@@ -178,8 +183,9 @@ func (s *Supervisor) noteBeat(b beat) {
 	signal(s.dirty)
 }
 
-// adopt makes the fleet what specs say.
-func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, ended chan *member) {
+// adopt makes the fleet what specs say. lapsed says that the lease had ended
+// before: what is not ours any more may be another relay's already.
+func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed bool, ended chan *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	owned := map[int64]bool{}
@@ -202,9 +208,12 @@ func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, ended ch
 		}
 	}
 	for id, m := range s.fleet {
-		if !owned[id] {
+		if !owned[id] && !fault.Mutant(fault.NoFence) {
 			m.next = nil
 			s.stop(work, m)
+			if lapsed {
+				m.task.Cancel(errLeaseLost)
+			}
 		}
 	}
 }
@@ -274,6 +283,9 @@ func (s *Supervisor) beside(work context.Context, f func(ctx context.Context)) {
 
 // drop ends all work at once, since others may have taken the pipelines over.
 func (s *Supervisor) drop() {
+	if fault.Mutant(fault.NoFence) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.fleet) > 0 && s.alive {
@@ -288,6 +300,7 @@ func (s *Supervisor) drop() {
 
 // drain stops all pipelines softly, and hard when the time is up.
 func (s *Supervisor) drain(ended <-chan *member) {
+	fault.At(fault.ShutdownBeforeDrain)
 	s.mu.Lock()
 	left := len(s.fleet)
 	for _, m := range s.fleet {

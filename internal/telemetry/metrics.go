@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,10 +21,19 @@ type Pipeline struct {
 	RatePerSecond               float64
 }
 
+// Outbox is what is measured of one outbox of the database.
+type Outbox struct {
+	Name             string
+	Bytes, WarnBytes int64
+	// Held is for how long its retention has been held back by a pipeline.
+	Held time.Duration
+}
+
 // Sample is what is measured of a relay at one moment.
 type Sample struct {
 	Ready     bool
 	Pipelines []Pipeline
+	Outboxes  []Outbox
 }
 
 // metrics turns samples into metrics when somebody asks.
@@ -38,6 +48,10 @@ type metrics struct {
 	failed    *prometheus.Desc
 	rate      *prometheus.Desc
 	state     *prometheus.Desc
+
+	outboxBytes *prometheus.Desc
+	outboxLimit *prometheus.Desc
+	outboxHeld  *prometheus.Desc
 
 	version string
 }
@@ -58,6 +72,10 @@ func NewMetrics(registry *prometheus.Registry, version string, sample func() Sam
 		failed:    prometheus.NewDesc("tide_events_failed_total", "Events that were refused: dead letters, and events that block their pipeline.", perPipeline, nil),
 		rate:      prometheus.NewDesc("tide_pipeline_events_per_second", "Recent rate of delivered events.", perPipeline, nil),
 		state:     prometheus.NewDesc("tide_pipeline_state", "1 for the state that the pipeline is in, 0 for the others.", []string{"pipeline", "direction", "state"}, nil),
+
+		outboxBytes: prometheus.NewDesc("tide_outbox_bytes", "Size of the outbox on disk, as of the last minute.", []string{"outbox"}, nil),
+		outboxLimit: prometheus.NewDesc("tide_outbox_warn_bytes", "Size above which the outbox is reported as too large.", []string{"outbox"}, nil),
+		outboxHeld:  prometheus.NewDesc("tide_outbox_held_seconds", "For how long a pipeline that has not delivered has held back the outbox's retention; 0 when none does.", []string{"outbox"}, nil),
 	}
 	for _, collector := range []prometheus.Collector{
 		m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -76,7 +94,8 @@ func Handler(registry *prometheus.Registry) http.Handler {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{m.build, m.ready, m.pipelines, m.delivered, m.filtered, m.failed, m.rate, m.state} {
+	for _, desc := range []*prometheus.Desc{m.build, m.ready, m.pipelines, m.delivered, m.filtered, m.failed, m.rate, m.state,
+		m.outboxBytes, m.outboxLimit, m.outboxHeld} {
 		to <- desc
 	}
 }
@@ -102,6 +121,11 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		for _, state := range states() {
 			gauge(m.state, number(state == p.State), p.Name, string(p.Direction), string(state))
 		}
+	}
+	for _, o := range sample.Outboxes {
+		gauge(m.outboxBytes, float64(o.Bytes), o.Name)
+		gauge(m.outboxLimit, float64(o.WarnBytes), o.Name)
+		gauge(m.outboxHeld, o.Held.Seconds(), o.Name)
 	}
 }
 

@@ -27,6 +27,22 @@ begin
 end
 $$;
 
+-- tables/0007_outbox_retention.sql
+
+-- An outbox's partitions are a ring: the current one takes new events, retired
+-- ones keep theirs for the retention, emptied ones wait in reserve.
+alter table tide.outbox
+    -- above this an outbox's size is reported as a problem
+    add column warn_bytes bigint not null default 10737418240 check (warn_bytes > 0);
+
+alter table tide.outbox_part
+    -- when it ceased to take new events; null while it is current, in reserve or unused
+    add column retired_at timestamptz,
+    -- transactions that may not know yet that the partition exists: they would
+    -- fail to publish to it, so it becomes current when they have ended; null
+    -- until they were looked for
+    add column unseen_by  text[]      default '{}';
+
 -- tables/0008_inbox_memory.sql
 
 -- An inbox's messages live in three partitions of which one takes new ones.
@@ -80,6 +96,178 @@ create table tide.inbox_memory (
     part     integer not null
 ) partition by range (inbox_id, part);
 comment on table tide.inbox_memory is 'Event ids that inboxes remember although their messages are cleaned.';
+
+-- tables/0009_position_mark.sql
+
+-- What the far end had given as proof when the position was saved: by it a
+-- relay finds out later whether the far end lost something. Null where it gives none.
+alter table tide.pipeline_position add column mark jsonb;
+comment on column tide.pipeline_position.mark is 'By what the sink can tell that it still has everything up to here; null when it cannot.';
+
+-- tables/0010_restores.sql
+
+-- What it takes to notice that a database is a copy, was restored, or lost
+-- what it had committed.
+
+-- The timeline of the cluster's log when a relay last looked: a promotion or a
+-- point-in-time restore begins another. Null where the server does not tell.
+alter table tide.node add column timeline integer;
+
+-- In which incarnation of the database somebody last spoke for this pipeline:
+-- configured or adopted it. Below the node's, no relay runs it.
+alter table tide.pipeline add column incarnation integer not null default 1;
+alter table tide.pipeline add column adopted_at timestamptz not null default clock_timestamp();
+update tide.pipeline p
+set incarnation = n.incarnation
+from tide.node n
+where p.incarnation <> n.incarnation;
+
+-- When the server was started in which the ownership was taken. An ownership
+-- holds for one run of one server: whatever a relay keeps in memory was read
+-- there. A standby that was promoted behind its back, or a pooler that now
+-- leads elsewhere, has another start time, and its log may lack what was read.
+alter table tide.pipeline_owner add column server_started_at timestamptz;
+
+-- How far each reverse pipeline has durably taken in its source. Rows are
+-- added, never updated, for the reason of tide.pipeline_position; the greatest
+-- seq counts.
+create table tide.pipeline_mark (
+    pipeline_id integer     not null references tide.pipeline (id) on delete cascade,
+    seq         bigint      not null,
+    -- names the source's log for ever: another stream of the same name is another origin
+    origin      text        not null,
+    sequence    numeric(20) not null,
+    delivery    numeric(20) not null,
+    timeline    integer,
+    saved_at    timestamptz not null default clock_timestamp(),
+    primary key (pipeline_id, seq)
+);
+comment on table tide.pipeline_mark is 'How far each reverse pipeline has durably taken in its source.';
+
+-- Its result has another shape from now on.
+drop function if exists tide.node_check(bigint, oid);
+
+-- tables/0011_dead_letter_parked.sql
+
+-- A letter of the policy park_key holds its key; one that only waits behind
+-- another was never attempted.
+alter table tide.dead_letter add column holds_key boolean not null default false;
+comment on column tide.dead_letter.holds_key is 'Whether later events of the key wait for this one, as on_error park_key has it.';
+comment on column tide.dead_letter.attempts is 'How often delivery was tried; 0 for an event that was parked behind another of its key.';
+-- who holds a key up, and what follows by itself once nobody does
+create index dead_letter_holding_idx on tide.dead_letter (pipeline_id, key, id)
+    where holds_key and attempts > 0 and retry_requested_at is null;
+create index dead_letter_parked_idx on tide.dead_letter (pipeline_id, id)
+    where holds_key and attempts = 0;
+
+-- functions/adopt.sql
+
+-- What somebody decides after a restore. Locks: the pipeline's row, its owner's.
+
+-- Says why a saved position cannot be gone on from, or null. Whatever crash,
+-- backup or promotion the database went through, a position that it saved lies
+-- behind the last id drawn. Where it does not, the log was reset or tables were
+-- restored singly, and what is published next would get ids that the position
+-- takes for delivered.
+--
+-- Only ids count. That xids went back (pg_resetwal) hides nothing: what is
+-- published from now on has greater ids than the position, and is found by them.
+create or replace function tide.position_beyond(saved tide.pipeline_position) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    drawn bigint := (select s.last_value from tide.outbox_event_id_seq s);
+begin
+    if saved.last_id > drawn then
+        return format('it has delivered id %s and the last id drawn is %s', saved.last_id, drawn);
+    end if;
+    return null;
+end
+$$;
+comment on function tide.position_beyond(tide.pipeline_position) is
+'Why a saved position cannot be gone on from, or null.';
+
+create or replace function tide.relay_adopt(name text) returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline;
+    here     integer := tide.node_look();
+    done     text;
+begin
+    pipeline := tide.pipeline_find(name);
+    if pipeline.incarnation < here then
+        done := format('pipeline "%s" runs in this database from now on', name);
+    elsif pipeline.direction = 'reverse' then
+        delete from tide.pipeline_mark m where m.pipeline_id = pipeline.id;
+        done := format('pipeline "%s" goes on from where its consumer is; what the database lacks is not asked for again', name);
+    elsif (
+        select tide.position_beyond(p)
+        from tide.pipeline_position p
+        where p.pipeline_id = pipeline.id
+        order by p.seq desc
+        limit 1) is not null
+    then
+        perform tide.outbox_raise_ids();
+        perform tide.pipeline_forget_position(pipeline.id);
+        done := format('pipeline "%s" sends again all that its outbox retains, with the same event ids', name);
+    else
+        done := format('nothing stood in the way of pipeline "%s"', name);
+    end if;
+    update tide.pipeline p
+    set incarnation = here,
+        adopted_at = clock_timestamp(),
+        version = p.version + 1,
+        updated_at = now()
+    where p.id = pipeline.id;
+    perform pg_notify('tide_relay', name);
+    return done;
+end
+$$;
+comment on function tide.relay_adopt(text) is
+'Lets a pipeline go on that stopped because its database is a copy, was restored, or lost what its far end has; says what that means. Run it again when the pipeline then stops for another reason.
+Example: select tide.relay_adopt(''orders-to-nats'');';
+
+-- Ids must lie above all that any position takes for delivered.
+create or replace function tide.outbox_raise_ids() returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    drawn   bigint := (select s.last_value from tide.outbox_event_id_seq s);
+    highest bigint := greatest(
+        (select max(e.id) from tide.outbox_event e),
+        (select max(p.last_id) from tide.pipeline_position p));
+begin
+    if highest > drawn then
+        perform setval('tide.outbox_event_id_seq', highest);
+    end if;
+end
+$$;
+comment on function tide.outbox_raise_ids() is
+'Makes the next id greater than every id that was ever delivered.';
+
+create or replace function tide.relay_adoptable() returns table (name text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here integer := tide.node_look();
+begin
+    return query select p.name from tide.pipeline p where p.incarnation < here order by p.name;
+end
+$$;
+comment on function tide.relay_adoptable() is
+'The pipelines that were configured in another database, of which this one is a copy, a restore or an upgrade; they wait for tide.relay_adopt.
+Example: select tide.relay_adopt(name) from tide.relay_adoptable();';
 
 -- functions/config_check.sql
 
@@ -434,6 +622,7 @@ as $$
     ('common', 'forward', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'forward', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'forward', 'max_attempts', 'integer', null, null, false),
+    ('common', 'forward', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'forward', 'rate_limit', 'object', null, null, false),
     ('common', 'forward', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'forward', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -453,6 +642,7 @@ as $$
     ('common', 'reverse', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'reverse', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'reverse', 'max_attempts', 'integer', null, null, false),
+    ('common', 'reverse', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'reverse', 'rate_limit', 'object', null, null, false),
     ('common', 'reverse', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'reverse', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -848,7 +1038,7 @@ begin
         order by i.id
     loop
         -- Who has this lock is at the same inbox.
-        continue when not pg_try_advisory_xact_lock(1953063015, one.id);
+        continue when not pg_try_advisory_xact_lock(1953063016, one.id);
         foreach work in array array['open', 'clean'] loop
             begin
                 step := case work
@@ -1068,7 +1258,7 @@ begin
         return false;
     end if;
     if current.kind = 'messages' then
-        perform pg_advisory_xact_lock(1953063014, inbox_id);
+        perform pg_advisory_xact_lock(1953063015, inbox_id);
         update tide.inbox_rotation r
         set part = next,
             horizon = greatest(r.horizon, tide.inbox_horizon(r.latest)),
@@ -1426,7 +1616,7 @@ as $$
 declare
     rotation tide.inbox_rotation;
 begin
-    perform pg_advisory_xact_lock_shared(1953063014, inbox_id);
+    perform pg_advisory_xact_lock_shared(1953063015, inbox_id);
     select r.* into rotation from tide.inbox_rotation r where r.inbox_id = inbox_enter.inbox_id;
     part := rotation.part;
     version := rotation.changed_by;
@@ -1824,6 +2014,93 @@ comment on function tide.inbox_pending(text) is
 'Messages that wait to be processed, oldest first; takes no lock. In an ordered inbox a message that failed holds back the later ones of its key until it is tried again.
 Example: select id, payload from tide.inbox_pending(''payment_triggers'') limit 10;';
 
+-- functions/maintain.sql
+
+-- What has to be done from time to time. The relay calls it about once a
+-- minute and again while it has done something; any job may do so too.
+--
+-- Locks: an advisory lock, tried only, so that one session is at work; the
+-- outboxes' rows; and last, ACCESS EXCLUSIVE on at most one retired partition.
+-- It waits for 30 ms at most for each: whoever queues behind it, a reader or a
+-- publisher that is late by a rotation, waits no longer than that, and what is
+-- not to be had now is had another time.
+create or replace function tide.maintain()
+returns table (outbox text, action text, part integer, detail text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '30ms'
+as $$
+declare
+    candidate record;
+    failures  integer := 0;
+begin
+    -- Under an older snapshot, events would be overlooked and removed.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25000',
+            message = format('tide.maintain works in READ COMMITTED only, and this transaction is %s',
+                upper(current_setting('transaction_isolation'))),
+            hint = 'Call it by itself, outside a transaction of yours.';
+    end if;
+    if not pg_try_advisory_xact_lock(1953063014, 1) then
+        return;
+    end if;
+    delete from tide.relay_instance i where i.heartbeat_at < clock_timestamp() - interval '1 hour';
+
+    for candidate in select o.id, o.name from tide.outbox o order by o.id loop
+        outbox := candidate.name;
+        detail := null;
+        begin
+            select t.action, t.part into action, part from tide.outbox_turn(candidate.id) t;
+        exception
+            when lock_not_available then
+                action := null;
+            when others then
+                action := 'failed';
+                detail := sqlerrm;
+        end;
+        if action is not null then
+            return next;
+        end if;
+    end loop;
+
+    -- One partition at a time, and that last: the lock on it is held until the
+    -- transaction ends.
+    for candidate in
+        select p.part, o.name
+        from tide.outbox_part p
+        left join tide.outbox o on o.id = p.outbox_id
+        where p.retired_at is not null or p.outbox_id is null
+        order by p.retired_at, p.part
+    loop
+        exit when failures > 2;
+        outbox := candidate.name;
+        part := candidate.part;
+        action := 'emptied';
+        detail := null;
+        begin
+            if tide.outbox_part_done(candidate.part) and tide.outbox_part_empty(candidate.part) then
+                return next;
+                return;
+            end if;
+        exception
+            when lock_not_available then
+                failures := failures + 1;
+            when others then
+                failures := failures + 1;
+                action := 'failed';
+                detail := sqlerrm;
+                return next;
+        end;
+    end loop;
+end
+$$;
+comment on function tide.maintain() is
+'Does what has to be done from time to time: gives outboxes another partition, and empties those whose events are delivered and older than the retention. The relay calls it; call it again while it returns something other than failed.
+Example: select * from tide.maintain();';
+
 -- functions/names.sql
 
 -- Names of outboxes, inboxes and pipelines: what they may look like.
@@ -1966,7 +2243,9 @@ comment on function tide.refuse_unknown(text, text, text[]) is
 -- What this database is. Locks: one row of tide.node, when it is written.
 
 -- The id of this database, made when something needs it first: a dump brings
--- the id along, and a row made at installation would collide with it.
+-- the id along, and a row made at installation would collide with it. Where it
+-- is made is written down at once, so that a copy which is made before any
+-- relay came is noticed too.
 create or replace function tide.node_id() returns uuid
 language plpgsql
 volatile
@@ -1978,7 +2257,10 @@ declare
 begin
     select n.database_id into id from tide.node n;
     if id is null then
-        insert into tide.node default values on conflict (singleton) do nothing;
+        insert into tide.node (system_identifier, database_oid, timeline)
+        select h.system_identifier, case when h.system_identifier is not null then h.database_oid end, h.timeline
+        from tide.node_here() h
+        on conflict (singleton) do nothing;
         select n.database_id into id from tide.node n;
     end if;
     return id;
@@ -1987,17 +2269,51 @@ $$;
 comment on function tide.node_id() is
 'The id that this database''s events carry in their source.';
 
--- Called by a relay when it starts. The first one writes down which cluster
--- and database it works in. When a later one finds others there, the database
--- is a copy or was restored: the xids in its rows and positions belong to
--- another history, so the incarnation grows and floor_id remembers up to which
--- id the rows come from there.
+-- Where we are. What a server refuses to tell is null, and is not compared.
+create or replace function tide.node_here(
+    out system_identifier bigint,
+    out database_oid      oid,
+    out timeline          integer
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    database_oid := (select d.oid from pg_database d where d.datname = current_database());
+    begin
+        system_identifier := (select s.system_identifier from pg_control_system() s);
+    exception when others then
+        system_identifier := null;
+    end;
+    begin
+        -- the first eight digits of a segment's name
+        timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer;
+    exception when others then
+        timeline := null;
+    end;
+end
+$$;
+comment on function tide.node_here() is
+'The cluster, the database and the timeline of the cluster''s log.';
+
+-- Called by a relay at the start of each session. The first one writes down
+-- which cluster and database it works in. When a later one finds others there,
+-- the database is a copy or was restored: the xids in its rows and positions
+-- belong to another history, so the incarnation grows and floor_id remembers up
+-- to which id the rows come from there.
+--
+-- Another timeline means a promotion or a point-in-time restore. The history is
+-- the same up to there, and prepared transactions of it may still commit, so
+-- neither grows. noticed says in words what changed, to the one that saw it first.
 create or replace function tide.node_check(
     system_identifier bigint,
     database_oid      oid,
+    timeline          integer default null,
     out database_id   uuid,
     out incarnation   integer,
-    out floor_id      bigint
+    out floor_id      bigint,
+    out noticed       text
 )
 language plpgsql
 volatile
@@ -2005,7 +2321,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    node tide.node;
+    node     tide.node;
+    other    boolean;
+    switched boolean;
 begin
     if system_identifier is null or database_oid is null then
         raise exception using
@@ -2014,19 +2332,36 @@ begin
             hint = 'Take them from pg_control_system() and pg_database.';
     end if;
     perform tide.node_id();
-    select n.* into node from tide.node n for update;
-    if node.system_identifier is null then
-        update tide.node n
-        set system_identifier = node_check.system_identifier, database_oid = node_check.database_oid
-        returning n.* into node;
-    elsif node.system_identifier <> node_check.system_identifier
-        or node.database_oid <> node_check.database_oid
-    then
+    -- Twice at most: seen without a lock, and seen again under it. A lock each
+    -- time would make relays wait for whoever configures in a long transaction.
+    for attempt in 1..2 loop
+        if attempt = 1 then
+            select n.* into node from tide.node n;
+        else
+            select n.* into node from tide.node n for update;
+        end if;
+        other := (node.system_identifier, node.database_oid)
+            is distinct from (node_check.system_identifier, node_check.database_oid);
+        switched := node_check.timeline is not null and node.timeline is distinct from node_check.timeline;
+        exit when not other and not switched;
+    end loop;
+    if other and node.system_identifier is not null then
+        noticed := format('it was database %s of cluster %s and is now database %s of cluster %s: a copy, or restored or upgraded',
+            node.database_oid, node.system_identifier, node_check.database_oid, node_check.system_identifier);
+    elsif switched and node.timeline is not null then
+        noticed := format('its log is on timeline %s after %s: a standby was promoted, or it was restored to a point in time',
+            node_check.timeline, node.timeline);
+    end if;
+    if other or switched then
         update tide.node n
         set system_identifier = node_check.system_identifier,
             database_oid = node_check.database_oid,
-            incarnation = n.incarnation + 1,
-            floor_id = (select case when s.is_called then s.last_value else 0 end from tide.outbox_event_id_seq s)
+            timeline = coalesce(node_check.timeline, n.timeline),
+            incarnation = n.incarnation + (other and n.system_identifier is not null)::integer,
+            floor_id = case
+                when not other or n.system_identifier is null then n.floor_id
+                else (select case when s.is_called then s.last_value else 0 end from tide.outbox_event_id_seq s)
+            end
         returning n.* into node;
     end if;
     database_id := node.database_id;
@@ -2034,8 +2369,56 @@ begin
     floor_id := node.floor_id;
 end
 $$;
-comment on function tide.node_check(bigint, oid) is
-'Called by a relay at its start: notices that the database was restored or copied, and returns its id and incarnation.';
+comment on function tide.node_check(bigint, oid, integer) is
+'Called by a relay at the start of a session: notices that the database was restored, copied or promoted, and returns its id and incarnation.';
+
+-- The same from within, for functions that speak for a pipeline: who configures
+-- a copy before any relay came must do so in the copy's own incarnation.
+create or replace function tide.node_look() returns integer
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here  record;
+    found integer;
+begin
+    select * into here from tide.node_here();
+    if here.system_identifier is null then
+        perform tide.node_id();
+        return (select n.incarnation from tide.node n);
+    end if;
+    select c.incarnation into found
+    from tide.node_check(here.system_identifier, here.database_oid, here.timeline) c;
+    return found;
+end
+$$;
+comment on function tide.node_look() is
+'Notices that the database was restored or copied, and returns its incarnation.';
+
+create or replace function tide.node_renew() returns uuid
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    id uuid;
+begin
+    perform tide.node_look();
+    update tide.node n
+    set database_id = gen_random_uuid()
+    returning n.database_id into id;
+    -- running relays read the id together with their pipelines
+    update tide.pipeline p
+    set version = p.version + 1;
+    perform pg_notify('tide_relay', '');
+    return id;
+end
+$$;
+comment on function tide.node_renew() is
+'Gives a copy of a database that lives on beside the original an id of its own: the source of its events and the default name of its durable consumers change with it.
+Example: select tide.node_renew();';
 
 -- functions/outbox.sql
 
@@ -2119,7 +2502,7 @@ begin
 end
 $$;
 comment on function tide.outbox_create(text, interval) is
-'Creates an outbox. Events are kept for the retention after they were delivered; at least a minute.
+'Creates an outbox. Events are kept for the retention, and longer while a pipeline has not delivered them; at least a minute.
 Example: select tide.outbox_create(''order_events'', retention => ''2 days'');';
 
 create or replace function tide.outbox_create_if_not_exists(name text, retention interval default '1 day')
@@ -2230,7 +2613,7 @@ begin
             hint = 'Delete the pipeline first: select tide.relay_delete(…);';
     end if;
     for part in
-        update tide.outbox_part p set outbox_id = null, used_since = now()
+        update tide.outbox_part p set outbox_id = null, used_since = now(), retired_at = null, unseen_by = '{}'
         where p.outbox_id = outbox.id
         returning p.part
     loop
@@ -2543,6 +2926,298 @@ $$;
 comment on function tide.outbox_publish_refuse(text, text, jsonb, jsonb, text, text) is
 'Raises the error for what tide.outbox_publish does not take.';
 
+-- functions/outbox_retention.sql
+
+-- Retention: an outbox's partitions as a ring. The current one takes new
+-- events. When it is old or large, one from the reserve becomes current and it
+-- is retired. A retired one is truncated whole once all in it is older than
+-- the retention and was delivered by every pipeline: no deletes, so no bloat,
+-- whatever snapshots are open.
+
+create or replace function tide.outbox_set(
+    name       text,
+    retention  interval default null,
+    warn_bytes bigint   default null
+) returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    outbox tide.outbox := tide.outbox_find(name);
+begin
+    if retention is not null then
+        perform tide.check_retention('outbox', name, retention);
+    end if;
+    if warn_bytes < 1 then
+        raise exception using
+            errcode = '22023',
+            message = format('warn_bytes %s of outbox "%s" is not a size', warn_bytes, name),
+            hint = 'Give a number of bytes, for instance pg_size_bytes(''10 GB'').';
+    end if;
+    update tide.outbox o
+    set retention = coalesce(outbox_set.retention, o.retention),
+        warn_bytes = coalesce(outbox_set.warn_bytes, o.warn_bytes)
+    where o.id = outbox.id;
+end
+$$;
+comment on function tide.outbox_set(text, interval, bigint) is
+'Changes how long an outbox keeps its events, or above which size it is reported as a problem; what is null stays as it is.
+Example: select tide.outbox_set(''order_events'', retention => ''3 days'', warn_bytes => pg_size_bytes(''50 GB''));';
+
+-- When the oldest event was published that a pipeline has not delivered, among
+-- those in some partitions; null when it has delivered them all. By the saved
+-- position: what is above last_id, and what is above the floor and was not
+-- seen by the snapshot, less what a round of late events has got to. The floor
+-- is the position's, so one of another history is judged within that history.
+-- Whoever removes events asks this; it has no upper bound of xids as reading
+-- has, so that it may say too much and never too little. Index probes only: an
+-- outbox grows faster than it is analysed, hence the settings. No lock.
+create or replace function tide.pipeline_oldest(pipeline_id integer, parts integer[]) returns timestamptz
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+declare
+    saved  tide.pipeline_position;
+    oldest timestamptz;
+    late   timestamptz;
+begin
+    select s.* into saved
+    from tide.pipeline_position s
+    where s.pipeline_id = pipeline_oldest.pipeline_id
+    order by s.seq desc
+    limit 1;
+    execute format(
+        'select e.published_at
+        from tide.outbox_event e
+        where e.part = any(%L) and e.id > $1
+        order by e.id
+        limit 1', parts)
+    into oldest
+    using coalesce(saved.last_id, 0);
+    if saved.snapshot is null then
+        return oldest;
+    end if;
+    execute format(
+        'select min(t.published_at)
+        from (
+            select l.published_at, l.id, l.xid
+            from pg_snapshot_xip($1) x (xid)
+            cross join lateral (
+                select e.published_at, e.id, e.xid
+                from tide.outbox_event e
+                where e.part = any(%1$L) and (e.xid, e.id) > (x.xid, $2) and (e.xid, e.id) <= (x.xid, $3)
+            ) l
+            union all
+            select e.published_at, e.id, e.xid
+            from tide.outbox_event e
+            where e.part = any(%1$L) and e.xid >= pg_snapshot_xmax($1) and e.id > $2 and e.id <= $3
+        ) t
+        where not coalesce(t.id <= $5 and pg_visible_in_snapshot(t.xid, $4), false)', parts)
+    into late
+    using saved.snapshot, saved.floor_id, saved.last_id, saved.drain_snapshot, saved.drain_id;
+    return least(oldest, late);
+end
+$$;
+comment on function tide.pipeline_oldest(integer, integer[]) is
+'When the oldest event was published that a pipeline has not delivered, among those in some partitions; null when there is none.';
+
+-- Whether a partition may be emptied: retired, all in it older than the
+-- retention, and delivered by every pipeline of the outbox, paused ones too.
+-- The id follows the time of publishing, so the greatest id stands for the
+-- newest event. One that a dropped outbox left may be emptied after its rest.
+create or replace function tide.outbox_part_done(part integer) returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+    ring   tide.outbox_part;
+    outbox tide.outbox;
+    newest timestamptz;
+begin
+    select p.* into ring from tide.outbox_part p where p.part = outbox_part_done.part;
+    if ring.outbox_id is null then
+        return ring.used_since < clock_timestamp() - interval '1 hour'
+            and pg_relation_size(format('tide.%I', 'outbox_event_' || part)::regclass) > 0;
+    end if;
+    select o.* into outbox from tide.outbox o where o.id = ring.outbox_id;
+    if outbox.part = part or not coalesce(ring.retired_at + outbox.retention < clock_timestamp(), false) then
+        return false;
+    end if;
+    execute format('select e.published_at from tide.%I e order by e.id desc limit 1', 'outbox_event_' || part) into newest;
+    return coalesce(newest + outbox.retention < clock_timestamp(), true)
+        and not exists (
+            select
+            from tide.pipeline p
+            where p.outbox_id = ring.outbox_id and tide.pipeline_oldest(p.id, array[part]) is not null);
+end
+$$;
+comment on function tide.outbox_part_done(integer) is
+'Whether a partition of tide.outbox_event may be emptied: nothing in it is within the retention or undelivered.';
+
+-- Empties a partition and puts it in reserve; false when it may not be emptied.
+-- Locks: ACCESS EXCLUSIVE on the one partition to the end of the transaction.
+-- New events go to another one, so publishers do not notice. What counts is
+-- looked at under the lock: whoever published late into the partition has
+-- ended then, and what they published is seen, since the caller's isolation is
+-- READ COMMITTED. Without the lock, an event committed between the look and
+-- the truncation would be lost.
+create or replace function tide.outbox_part_empty(part integer) returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('lock table only tide.%I in access exclusive mode', 'outbox_event_' || part);
+    if not tide.outbox_part_done(part) then
+        return false;
+    end if;
+    execute format('truncate tide.%I', 'outbox_event_' || part);
+    update tide.outbox_part p set retired_at = null where p.part = outbox_part_empty.part;
+    return true;
+end
+$$;
+comment on function tide.outbox_part_empty(integer) is
+'Empties a partition of tide.outbox_event if it may be emptied; says whether it did.';
+
+-- For how long it has been time for another partition; null when it is not.
+-- It is when the current one holds something and has been current for a
+-- quarter of the retention, or is large. When much is held back, "large" grows
+-- with the outbox, so that there are never more than a few dozen partitions:
+-- every page that is read has to look at all of them.
+create or replace function tide.outbox_overdue(outbox tide.outbox) returns interval
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    late    interval;
+    size    bigint := pg_total_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass);
+    retired bigint;
+    kept    bigint;
+begin
+    if pg_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass) = 0 then
+        return null;
+    end if;
+    select clock_timestamp() - p.used_since - greatest(outbox.retention / 4, interval '1 minute') into late
+    from tide.outbox_part p
+    where p.part = outbox.part;
+    select count(*), coalesce(sum(pg_total_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass)), 0)
+    into retired, kept
+    from tide.outbox_part p
+    where p.outbox_id = outbox.id and p.retired_at is not null;
+    if size >= greatest(1073741824, kept / 8) or late >= interval '0' and (retired < 12 or size >= kept / 16) then
+        return greatest(late, interval '0');
+    end if;
+    return null;
+end
+$$;
+comment on function tide.outbox_overdue(tide.outbox) is
+'For how long it has been time that another partition becomes the current one of an outbox; null when it is not.';
+
+-- Transactions that have published something and not ended. What they know of
+-- the partitions is from when they first did.
+create or replace function tide.publishing_now() returns text[]
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(distinct l.virtualtransaction), '{}')
+    from pg_locks l
+    where l.locktype = 'relation'
+        and l.database = (select d.oid from pg_database d where d.datname = current_database())
+        and l.relation = 'tide.outbox_event'::regclass
+        and l.mode = 'RowExclusiveLock'
+        and l.pid is not null
+$$;
+comment on function tide.publishing_now() is
+'The transactions that have published something and not ended.';
+
+-- One step of an outbox's ring, if there is one to take: what was done, and
+-- with which partition.
+--
+-- A partition is made one transaction ahead of its use, at least. A
+-- transaction that has published before does not look again which partitions
+-- there are; sent to one that was attached since, it would fail. So a new one
+-- stays in reserve until every transaction has ended that was publishing after
+-- the attachment was committed: unseen_by. The caller's advisory lock makes
+-- sure that it was committed for everybody before anybody looks.
+--
+-- Locks: the outbox's row; SHARE UPDATE EXCLUSIVE on tide.outbox_event when a
+-- partition is made. Publishers do not notice either.
+create or replace function tide.outbox_turn(outbox_id integer, out action text, out part integer)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    outbox tide.outbox;
+    late   interval;
+    taken  integer;
+    known  boolean;
+begin
+    select o.* into outbox from tide.outbox o where o.id = outbox_turn.outbox_id for no key update skip locked;
+    if not found then
+        return;
+    end if;
+    update tide.outbox_part p
+    set unseen_by = case
+            when p.unseen_by is null then tide.publishing_now()
+            else array(select unnest(p.unseen_by) intersect select unnest(tide.publishing_now()))
+        end
+    where p.outbox_id = outbox.id and p.unseen_by is distinct from '{}';
+    -- Who looked up the outbox before the last rotation may have written since
+    -- into what is in reserve by now.
+    update tide.outbox_part p
+    set retired_at = clock_timestamp()
+    where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
+        and pg_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass) > 0;
+
+    late := tide.outbox_overdue(outbox);
+    if late is null then
+        return;
+    end if;
+    select p.part, p.unseen_by is not distinct from '{}' into taken, known
+    from tide.outbox_part p
+    where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
+    order by p.unseen_by is distinct from '{}', p.part
+    limit 1;
+    if not found then
+        -- One that will be emptied in a moment spares another partition.
+        if late < outbox.retention / 20 + interval '10 seconds' and exists (
+            select
+            from tide.outbox_part p
+            where p.outbox_id = outbox.id and p.retired_at is not null and tide.outbox_part_done(p.part))
+        then
+            return;
+        end if;
+        part := tide.outbox_take_part();
+        update tide.outbox_part p
+        set outbox_id = outbox.id, used_since = clock_timestamp(), retired_at = null, unseen_by = null
+        where p.part = outbox_turn.part;
+        action := 'prepared';
+        return;
+    end if;
+    if not known then
+        return;
+    end if;
+    part := taken;
+    update tide.outbox_part p set retired_at = clock_timestamp() where p.part = outbox.part;
+    update tide.outbox_part p set used_since = clock_timestamp() where p.part = outbox_turn.part;
+    update tide.outbox o set part = outbox_turn.part where o.id = outbox.id;
+    action := 'rotated';
+end
+$$;
+comment on function tide.outbox_turn(integer) is
+'Takes one step of an outbox''s ring of partitions, if there is one to take, and says which.';
+
 -- functions/relay.sql
 
 -- Pipelines: configuring, pausing, deleting. Each change is announced on
@@ -2603,6 +3278,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     pipeline tide.pipeline;
+    here     integer;
+    spoken   boolean;
 begin
     if enabled is null then
         raise exception using
@@ -2611,10 +3288,10 @@ begin
             hint = 'Say true or false.';
     end if;
     perform tide.config_check(name, direction, config);
-    perform tide.node_id();
+    here := tide.node_look();
 
-    insert into tide.pipeline as p (name, direction, outbox_id, inbox_id, config, enabled)
-    values (relay_set.name, relay_set.direction, relay_set.outbox_id, relay_set.inbox_id, relay_set.config, relay_set.enabled)
+    insert into tide.pipeline as p (name, direction, outbox_id, inbox_id, config, enabled, incarnation)
+    values (relay_set.name, relay_set.direction, relay_set.outbox_id, relay_set.inbox_id, relay_set.config, relay_set.enabled, here)
     on conflict on constraint pipeline_name_key do nothing
     returning p.* into pipeline;
     if found then
@@ -2635,11 +3312,16 @@ begin
     then
         return;
     end if;
+    spoken := (pipeline.outbox_id, pipeline.inbox_id, pipeline.config) is distinct from (outbox_id, inbox_id, config);
     update tide.pipeline p
     set outbox_id = relay_set.outbox_id,
         inbox_id = relay_set.inbox_id,
         config = relay_set.config,
         enabled = relay_set.enabled,
+        -- Who changes a pipeline in a copy speaks for the copy. Who only sets
+        -- again what was copied, as a deployment does, does not.
+        incarnation = case when spoken then here else p.incarnation end,
+        adopted_at = case when spoken and p.incarnation < here then clock_timestamp() else p.adopted_at end,
         version = p.version + 1,
         updated_at = now()
     where p.id = pipeline.id;
@@ -2823,6 +3505,142 @@ $$;
 comment on function tide.pipeline_describe(tide.pipeline) is
 'A pipeline as JSON, its secrets masked.';
 
+-- functions/relay_rewind.sql
+
+-- Sending again. Locks: the pipeline's row and its row of pipeline_owner, to
+-- the end of the transaction; the relay's next save waits for it.
+--
+-- A position says: all that its snapshot sees, up to last_id, was delivered.
+-- With a lower last_id and the same snapshot that still is true, what lies
+-- above is found by its id, and what lies below and came late is still found by
+-- the snapshot. A round of late events that is under way stays as it is: those
+-- above the new last_id are not late any more.
+--
+-- The relay at work knows a later position and would save it over this one. Its
+-- fence is therefore counted up under the same lock that a save shares: a save
+-- before is read below, a save after is refused, and the relay, which keeps the
+-- pipeline, starts again from here.
+create or replace function tide.relay_rewind(name text, to_time timestamptz) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline := tide.pipeline_find(name);
+    saved    tide.pipeline_position;
+    first_id bigint;
+    again    bigint;
+begin
+    first_id := tide.rewind_first_id(pipeline, to_time);
+    update tide.pipeline_owner o set fence = o.fence + 1 where o.pipeline_id = pipeline.id;
+    select s.* into saved
+    from tide.pipeline_position s
+    where s.pipeline_id = pipeline.id
+    order by s.seq desc
+    limit 1;
+    -- Without a position everything is still to be sent; so is what lies above the last one.
+    if not found or first_id is null or first_id > saved.last_id then
+        return 0;
+    end if;
+    again := tide.rewind_count(pipeline.outbox_id, saved, first_id);
+    insert into tide.pipeline_position
+        (pipeline_id, seq, snapshot, last_id, bound, floor_id, drain_snapshot, drain_id, incarnation, mark)
+    values (pipeline.id, saved.seq + 1, saved.snapshot, first_id - 1, saved.bound, saved.floor_id,
+            saved.drain_snapshot, saved.drain_id, saved.incarnation, saved.mark);
+    perform pg_notify('tide_relay', name);
+    return again;
+exception
+    -- A transaction that sees the database as it was before the relay's last save.
+    when unique_violation then
+        raise exception using
+            errcode = '40001',
+            message = format('the position of pipeline "%s" moved meanwhile', name),
+            hint = 'Try again, in a transaction of isolation level read committed.';
+end
+$$;
+comment on function tide.relay_rewind(text, timestamptz) is
+'Makes a forward pipeline send again, with the same event ids, what was published at to_time or later; ''-infinity'' means everything that the outbox still retains. Returns how many events that is.
+Example: select tide.relay_rewind(''orders-to-nats'', now() - interval ''1 hour'');';
+
+-- The least id that a rewind to that time sends again; null when nothing was
+-- published since. Reads the outbox from its oldest event on.
+create or replace function tide.rewind_first_id(pipeline tide.pipeline, to_time timestamptz) returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    outbox   text := (select o.name from tide.outbox o where o.id = pipeline.outbox_id);
+    parts    text;
+    oldest   timestamptz;
+    first_id bigint;
+begin
+    if pipeline.direction <> 'forward' then
+        raise exception using
+            errcode = '55000',
+            message = format('pipeline "%s" brings messages into an inbox and cannot be rewound', pipeline.name),
+            hint = 'Rewind the pipeline that sends them, or give messages that the inbox still has to its workers again: select tide.inbox_replay(inbox, ids);';
+    end if;
+    if to_time is null then
+        raise exception using
+            errcode = '22004',
+            message = format('to_time for pipeline "%s" is null', pipeline.name),
+            hint = 'Give the time from which events are to be sent again, for instance now() - interval ''1 hour'', or ''-infinity'' for all that are retained.';
+    end if;
+    if to_time > clock_timestamp() then
+        raise exception using
+            errcode = '22023',
+            message = format('to_time %s for pipeline "%s" is in the future', to_time, pipeline.name),
+            hint = format('It is %s now; give an earlier time.', clock_timestamp());
+    end if;
+    select array_agg(p.part)::text into parts from tide.outbox_part p where p.outbox_id = pipeline.outbox_id;
+    execute format('select min(e.published_at), min(e.id) filter (where e.published_at >= $1)
+        from tide.outbox_event e where e.part = any(%L)', parts)
+    into oldest, first_id
+    using to_time;
+    if to_time < coalesce(oldest, 'infinity') and to_time <> '-infinity' then
+        raise exception using
+            errcode = '22023',
+            message = case
+                when oldest is null then format('outbox "%s" of pipeline "%s" retains no event', outbox, pipeline.name)
+                else format('to_time %s for pipeline "%s" is before what outbox "%s" retains: its oldest event is of %s',
+                    to_time, pipeline.name, outbox, oldest)
+            end,
+            hint = format('To send again all that is retained: select tide.relay_rewind(%L, ''-infinity'');', pipeline.name);
+    end if;
+    return first_id;
+end
+$$;
+comment on function tide.rewind_first_id(tide.pipeline, timestamptz) is
+'The least id that a rewind of a pipeline to that time sends again.';
+
+-- How many events from first_id on a position says were delivered.
+create or replace function tide.rewind_count(outbox_id integer, saved tide.pipeline_position, first_id bigint) returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts text;
+    again bigint;
+begin
+    select array_agg(p.part)::text into parts from tide.outbox_part p where p.outbox_id = rewind_count.outbox_id;
+    execute format(
+        'select count(*)
+        from tide.outbox_event e
+        where e.part = any(%L) and e.id between $1 and $2
+            and (e.id <= $3
+                or pg_visible_in_snapshot(e.xid, $4)
+                or coalesce(e.id <= $6 and pg_visible_in_snapshot(e.xid, $5), false))', parts)
+    into again
+    using first_id, saved.last_id, saved.floor_id, saved.snapshot, saved.drain_snapshot, saved.drain_id;
+    return again;
+end
+$$;
+comment on function tide.rewind_count(integer, tide.pipeline_position, bigint) is
+'How many events from that id on a position says were delivered.';
+
 -- functions/schema_version.sql
 
 -- The version of this schema. A function and not a row, so that it always is
@@ -2935,7 +3753,7 @@ begin
 end
 $$;
 comment on function tide.outbox_status(text) is
-'An outbox as JSON: events retained, pending for each pipeline, age of the oldest, bytes; without a name an array of all. Counts above 100,000 are estimates, and the field beside them says so.
+'An outbox as JSON: events retained, pending for each pipeline, age of the oldest, bytes, which pipelines hold back the retention and since when, a warning when it is larger than warn_bytes; without a name an array of all. Counts above 100,000 are estimates, and the field beside them says so.
 Example: select jsonb_pretty(tide.outbox_status(''order_events''));';
 
 create or replace function tide.outbox_describe(outbox tide.outbox) returns jsonb
@@ -2949,6 +3767,7 @@ declare
     estimated bigint;
     bytes     bigint;
     oldest    timestamptz;
+    holders   jsonb;
 begin
     execute format('select count(*) from (select from tide.outbox_event e where e.part = any(%L) limit 100001) t', parts::text)
     into retained;
@@ -2957,6 +3776,13 @@ begin
     select sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid))::bigint into estimated, bytes
     from unnest(parts) part
     join pg_class c on c.oid = to_regclass(format('tide.%I', 'outbox_event_' || part));
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'pipeline', p.name,
+        'since', w.oldest + outbox.retention,
+        'paused', not p.enabled) order by w.oldest, p.name), '[]') into holders
+    from tide.pipeline p
+    cross join lateral tide.pipeline_oldest(p.id, parts) w (oldest)
+    where p.outbox_id = outbox.id and w.oldest + outbox.retention < clock_timestamp();
     return jsonb_build_object(
         'name', outbox.name,
         'enabled', outbox.enabled,
@@ -2965,6 +3791,13 @@ begin
         'retained_exact', retained <= 100000,
         'oldest_age_seconds', round(extract(epoch from clock_timestamp() - oldest)::numeric, 3),
         'bytes', bytes,
+        'warn_bytes', outbox.warn_bytes,
+        'partitions', cardinality(parts),
+        'held_by', holders,
+        'warning', case when bytes > outbox.warn_bytes then format('the outbox has %s, more than its limit of %s%s',
+            pg_size_pretty(bytes), pg_size_pretty(outbox.warn_bytes),
+            case when holders <> '[]' then format('; pipeline "%s" holds back its retention since %s',
+                holders -> 0 ->> 'pipeline', holders -> 0 ->> 'since') end) end,
         'pipelines', (
             select coalesce(jsonb_agg(jsonb_build_object(
                 'name', p.name, 'pending', w.events, 'pending_exact', w.exact) order by p.name), '[]')
@@ -3098,15 +3931,49 @@ select
     d.destination,
     d.transport_headers,
     d.coordinates,
-    d.retry_requested_at
+    d.retry_requested_at,
+    d.holds_key
 from tide.dead_letter d
 join tide.pipeline p on p.id = d.pipeline_id;
-comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
+comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON, attempts is 0 for an event that was parked behind another of its key, and holds_key says that later events of the key wait. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
+
+-- views/outbox_retention.sql
+
+-- How large each outbox is and what keeps it from being emptied. Index probes
+-- only; cheap enough to be asked every few seconds.
+create or replace view tide.outbox_retention as
+select
+    o.name as outbox,
+    o.retention,
+    r.partitions,
+    r.bytes,
+    o.warn_bytes,
+    coalesce(h.held_by, '{}') as held_by,
+    h.held_since
+from tide.outbox o
+cross join lateral (
+    select count(*) as partitions,
+           sum(pg_total_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass))::bigint as bytes,
+           array_agg(p.part) as parts
+    from tide.outbox_part p
+    where p.outbox_id = o.id
+) r
+cross join lateral (
+    select array_agg(l.name order by w.oldest, l.name) as held_by, min(w.oldest) + o.retention as held_since
+    from tide.pipeline l
+    cross join lateral tide.pipeline_oldest(l.id, r.parts) w (oldest)
+    where l.outbox_id = o.id and w.oldest + o.retention < clock_timestamp()
+) h;
+comment on view tide.outbox_retention is 'How large each outbox is, and which pipelines hold back its retention.';
+comment on column tide.outbox_retention.bytes is 'Size on disk of all its partitions, with their indexes.';
+comment on column tide.outbox_retention.warn_bytes is 'Above this the size is reported as a problem; tide.outbox_set changes it.';
+comment on column tide.outbox_retention.held_by is 'Pipelines, paused ones too, that have not delivered an event which is older than the retention; the one furthest behind comes first.';
+comment on column tide.outbox_retention.held_since is 'When the oldest of those events grew older than the retention.';
 
 -- views/relay_status.sql
 
 -- What each pipeline does, and in words why it does not. A relay that was
--- silent for eight seconds is dead.
+-- silent for seven seconds is dead.
 create or replace view tide.relay_status as
 select
     p.name as pipeline,
@@ -3123,7 +3990,7 @@ select
         when not p.enabled then format('paused; resume it with: select tide.relay_enable(%L);', p.name)
         when r.id is null and not exists (
             select from tide.relay_instance l
-            where l.heartbeat_at > clock_timestamp() - interval '8 seconds')
+            where l.heartbeat_at > clock_timestamp() - interval '7 seconds')
         then 'no relay is running for this database; start one with: pg-tide --postgres-url URL'
         when r.id is null then 'no relay has taken it over yet'
         when s.reported_at is null or s.reported_at < o.since then 'the relay is starting it'
@@ -3144,20 +4011,26 @@ select
     coalesce(s.failed, 0) as failed,
     case when p.enabled and r.id is not null then coalesce(s.rate_per_second, 0) else 0 end as rate_per_second,
     (select count(*) from tide.dead_letter d where d.pipeline_id = p.id) as dead_letters,
-    s.reported_at
+    s.reported_at,
+    case when h.oldest + b.retention < clock_timestamp() then h.oldest + b.retention end as holds_retention_since
 from tide.pipeline p
 left join tide.outbox b on b.id = p.outbox_id
 left join tide.inbox i on i.id = p.inbox_id
 left join tide.pipeline_owner o on o.pipeline_id = p.id
 left join tide.relay_instance r
-    on r.id = o.relay_id and r.heartbeat_at > clock_timestamp() - interval '8 seconds'
+    on r.id = o.relay_id and r.heartbeat_at > clock_timestamp() - interval '7 seconds'
 left join tide.pipeline_state s on s.pipeline_id = p.id
-left join lateral tide.pipeline_pending(p.id) w on true;
+left join lateral tide.pipeline_pending(p.id) w on true
+left join lateral (
+    select tide.pipeline_oldest(p.id, array(select l.part from tide.outbox_part l where l.outbox_id = p.outbox_id)) as oldest
+    where p.outbox_id is not null
+) h on true;
 comment on view tide.relay_status is 'What each pipeline does, how far behind it is and why nothing moves; lag_events is exact to 100,000 and estimated above.';
 comment on column tide.relay_status.state is 'paused, unowned, or what the relay says: starting, running, waiting, blocked, misconfigured, stopped.';
 comment on column tide.relay_status.reason is 'In words why nothing moves; null when all is well.';
 comment on column tide.relay_status.lag_seconds is 'How long the oldest event waits that was not delivered; null for reverse pipelines, whose backlog the source has.';
 comment on column tide.relay_status.owner is 'Host and process of the relay at work; null when there is none.';
+comment on column tide.relay_status.holds_retention_since is 'Since when an event that the pipeline has not delivered keeps its outbox from being emptied; null when none does.';
 
 -- access/0_schema.sql
 
@@ -3256,22 +4129,26 @@ begin
     for entry in
         select g.kind, g.privilege, g.objects, g.roles
         from (values
-            ('function', 'execute', '{outbox_create, outbox_create_if_not_exists, outbox_drop, outbox_grant_publish,
-                outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete}'::name[],
+            ('function', 'execute', '{outbox_create, outbox_create_if_not_exists, outbox_set, outbox_drop, outbox_grant_publish,
+                outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete,
+                node_renew}'::name[],
                 '{}'::name[]),
-            ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable,
-                dead_letter_retry, dead_letter_discard, inbox_replay}', '{tide_operator}'),
+            ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
+                dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
             ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
             ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',
                 '{tide_operator, tide_reader}'),
-            ('function', 'execute', '{node_id, node_check, inbox_enter, inbox_leave}', '{tide_relay}'),
-            ('function', 'execute', '{inbox_maintain}', '{tide_relay, tide_operator}'),
+            ('function', 'execute', '{inbox_enter, inbox_leave}', '{tide_relay}'),
+            ('function', 'execute', '{maintain, inbox_maintain}', '{tide_operator, tide_relay}'),
+            ('function', 'execute', '{pipeline_oldest}', '{tide_operator, tide_reader, tide_relay}'),
+            ('function', 'execute', '{node_id, node_check, node_here, position_beyond}', '{tide_relay}'),
             ('function', 'execute', '{schema_version}',
                 '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
-            ('function', 'none', '{outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
+            ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
+                outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
                 inbox_create_partition, inbox_create_part, inbox_delete_trigger, inbox_convert_partition, extension_release,
@@ -3279,14 +4156,14 @@ begin
                 inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
                 inbox_forget, inbox_exchange, inbox_maintain_waits,
                 inbox_message_id, inbox_backoff, inbox_describe, inbox_describe_memory, copy_grants,
-                relay_set, relay_switch, pipeline_find, pipeline_describe, pipeline_forget_position,
+                relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
                 dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
 
-            ('table', 'select', '{relay_status, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
+            ('table', 'select', '{relay_status, outbox_retention, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
                 inbox_rotation, inbox_part, inbox_memory,
-                relay_instance, pipeline_owner, pipeline_position, pipeline_state, node}',
+                relay_instance, pipeline_owner, pipeline_position, pipeline_mark, pipeline_state, node}',
                 '{tide_operator, tide_reader, tide_relay}'),
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
                 '{pipeline}', '{tide_operator, tide_reader}'),
@@ -3298,7 +4175,7 @@ begin
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
-            ('table', 'insert, delete', '{pipeline_position}', '{tide_relay}')
+            ('table', 'insert, delete', '{pipeline_position, pipeline_mark}', '{tide_relay}')
         ) g (kind, privilege, objects, roles)
     loop
         if entry.kind = 'function' then

@@ -31,7 +31,7 @@ begin
         order by i.id
     loop
         -- Who has this lock is at the same inbox.
-        continue when not pg_try_advisory_xact_lock(1953063015, one.id);
+        continue when not pg_try_advisory_xact_lock(1953063016, one.id);
         foreach work in array array['open', 'clean'] loop
             begin
                 step := case work
@@ -251,7 +251,7 @@ begin
         return false;
     end if;
     if current.kind = 'messages' then
-        perform pg_advisory_xact_lock(1953063014, inbox_id);
+        perform pg_advisory_xact_lock(1953063015, inbox_id);
         update tide.inbox_rotation r
         set part = next,
             horizon = greatest(r.horizon, tide.inbox_horizon(r.latest)),

@@ -90,7 +90,7 @@ as $$
 declare
     rotation tide.inbox_rotation;
 begin
-    perform pg_advisory_xact_lock_shared(1953063014, inbox_id);
+    perform pg_advisory_xact_lock_shared(1953063015, inbox_id);
     select r.* into rotation from tide.inbox_rotation r where r.inbox_id = inbox_enter.inbox_id;
     part := rotation.part;
     version := rotation.changed_by;

@@ -78,7 +78,7 @@ begin
 end
 $$;
 comment on function tide.outbox_create(text, interval) is
-'Creates an outbox. Events are kept for the retention after they were delivered; at least a minute.
+'Creates an outbox. Events are kept for the retention, and longer while a pipeline has not delivered them; at least a minute.
 Example: select tide.outbox_create(''order_events'', retention => ''2 days'');';
 
 create or replace function tide.outbox_create_if_not_exists(name text, retention interval default '1 day')
@@ -189,7 +189,7 @@ begin
             hint = 'Delete the pipeline first: select tide.relay_delete(…);';
     end if;
     for part in
-        update tide.outbox_part p set outbox_id = null, used_since = now()
+        update tide.outbox_part p set outbox_id = null, used_since = now(), retired_at = null, unseen_by = '{}'
         where p.outbox_id = outbox.id
         returning p.part
     loop

@@ -94,7 +94,7 @@ begin
 end
 $$;
 comment on function tide.outbox_status(text) is
-'An outbox as JSON: events retained, pending for each pipeline, age of the oldest, bytes; without a name an array of all. Counts above 100,000 are estimates, and the field beside them says so.
+'An outbox as JSON: events retained, pending for each pipeline, age of the oldest, bytes, which pipelines hold back the retention and since when, a warning when it is larger than warn_bytes; without a name an array of all. Counts above 100,000 are estimates, and the field beside them says so.
 Example: select jsonb_pretty(tide.outbox_status(''order_events''));';
 
 create or replace function tide.outbox_describe(outbox tide.outbox) returns jsonb
@@ -108,6 +108,7 @@ declare
     estimated bigint;
     bytes     bigint;
     oldest    timestamptz;
+    holders   jsonb;
 begin
     execute format('select count(*) from (select from tide.outbox_event e where e.part = any(%L) limit 100001) t', parts::text)
     into retained;
@@ -116,6 +117,13 @@ begin
     select sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid))::bigint into estimated, bytes
     from unnest(parts) part
     join pg_class c on c.oid = to_regclass(format('tide.%I', 'outbox_event_' || part));
+    select coalesce(jsonb_agg(jsonb_build_object(
+        'pipeline', p.name,
+        'since', w.oldest + outbox.retention,
+        'paused', not p.enabled) order by w.oldest, p.name), '[]') into holders
+    from tide.pipeline p
+    cross join lateral tide.pipeline_oldest(p.id, parts) w (oldest)
+    where p.outbox_id = outbox.id and w.oldest + outbox.retention < clock_timestamp();
     return jsonb_build_object(
         'name', outbox.name,
         'enabled', outbox.enabled,
@@ -124,6 +132,13 @@ begin
         'retained_exact', retained <= 100000,
         'oldest_age_seconds', round(extract(epoch from clock_timestamp() - oldest)::numeric, 3),
         'bytes', bytes,
+        'warn_bytes', outbox.warn_bytes,
+        'partitions', cardinality(parts),
+        'held_by', holders,
+        'warning', case when bytes > outbox.warn_bytes then format('the outbox has %s, more than its limit of %s%s',
+            pg_size_pretty(bytes), pg_size_pretty(outbox.warn_bytes),
+            case when holders <> '[]' then format('; pipeline "%s" holds back its retention since %s',
+                holders -> 0 ->> 'pipeline', holders -> 0 ->> 'since') end) end,
         'pipelines', (
             select coalesce(jsonb_agg(jsonb_build_object(
                 'name', p.name, 'pending', w.events, 'pending_exact', w.exact) order by p.name), '[]')

@@ -1,16 +1,23 @@
--- What this relay owns and may keep: not more than its fair share. The ones
--- that it has had for the shortest time are left out; it releases them once
--- they have stopped.
+-- What this relay owns and may keep: not more than its share, reckoned as
+-- pipeline_claim does. The ones that it has had for the shortest time are left
+-- out; it releases them once they have stopped.
 --
 -- $1 relay
-with share as materialized (
-    select ceil(count(*)::numeric / greatest((
-               select count(*)
-               from tide.relay_instance i
-               where i.heartbeat_at > clock_timestamp() - interval '8 seconds'
-           ), 1))::bigint as pipelines
-    from tide.pipeline p
-    where p.enabled
+with alive as materialized (
+    select i.id, row_number() over (order by count(p.id) desc, i.id) as place
+    from tide.relay_instance i
+    left join tide.pipeline_owner o on o.relay_id = i.id
+    left join tide.pipeline p on p.id = o.pipeline_id and p.enabled
+    where i.heartbeat_at > clock_timestamp() - interval '7 seconds'
+    group by i.id
+),
+share as materialized (
+    select enabled.pipelines / relays.n
+           + case when a.place <= enabled.pipelines % relays.n then 1 else 0 end as pipelines
+    from alive a
+    cross join (select count(*) as n from alive) relays
+    cross join (select count(*) as pipelines from tide.pipeline p where p.enabled) enabled
+    where a.id = $1
 )
 select p.id, p.name, p.direction, coalesce(ob.name, ib.name) as endpoint, coalesce(ob.id, ib.id) as endpoint_id,
        n.database_id::text, p.config, p.version, o.fence
@@ -21,4 +28,4 @@ left join tide.inbox ib on ib.id = p.inbox_id
 cross join tide.node n
 where o.relay_id = $1
 order by o.since, o.pipeline_id
-limit (select s.pipelines from share s)
+limit coalesce((select s.pipelines from share s), 0)

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 const (
@@ -25,6 +26,9 @@ const (
 	maxPendingPublishes = 64 << 10
 )
 
+// errNotPermitted ends a question that the user may not ask and need not.
+var errNotPermitted = errors.New("the broker does not permit the question")
+
 var errClosed = errors.New("the connection was closed by the relay")
 
 // connection is one session with the broker. The client neither reconnects
@@ -34,11 +38,41 @@ type connection struct {
 	nc     *natsgo.Conn
 	js     jetstream.JetStream
 	broker string
+	// owns says whether a sink may still publish; nil asks nobody.
+	owns func() error
 
 	// ended is closed once cause is set: the session is over.
 	ended chan struct{}
 	once  sync.Once
 	cause error
+
+	mu sync.Mutex
+	// optional is a subject that the user may lack the right to publish to:
+	// then the session goes on, and refuse ends the question.
+	optional string
+	refuse   context.CancelCauseFunc
+}
+
+// tolerate lets the session survive that publishing to subject is refused: the
+// context that it returns ends then, with the cause errNotPermitted.
+func (c *connection) tolerate(ctx context.Context, subject string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.optional, c.refuse = subject, cancel
+	return ctx, func() { cancel(nil) }
+}
+
+// tolerated reports whether the refusal is one that the session survives.
+func (c *connection) tolerated(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := quoted.FindStringSubmatch(err.Error())
+	if c.refuse == nil || found == nil || found[3] != c.optional {
+		return false
+	}
+	c.refuse(errNotPermitted)
+	return true
 }
 
 // connect logs in. It returns a sentence with a verdict when that cannot be.
@@ -60,6 +94,9 @@ func connect(ctx context.Context, a *address, name string) (*connection, error) 
 		natsgo.ErrorHandler(c.onError),
 		natsgo.ClosedHandler(c.onClosed),
 	)
+	if fault.Mutant(fault.ClientResends) {
+		options = resending(ctx, dial, options)
+	}
 	c.nc, err = natsgo.Connect(join(a.urls), options...)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -115,6 +152,14 @@ func (c *connection) answer(ctx context.Context, err error) error {
 	return err
 }
 
+// mayPublish fails when the relay may have been superseded.
+func (c *connection) mayPublish() error {
+	if c.owns == nil {
+		return nil
+	}
+	return c.owns()
+}
+
 // over is why the session ended, or err while it has not.
 func (c *connection) over(err error) error {
 	select {
@@ -148,6 +193,7 @@ func (c *connection) close() {
 
 func (c *connection) onError(_ *natsgo.Conn, sub *natsgo.Subscription, err error) {
 	switch {
+	case errors.Is(err, natsgo.ErrPermissionViolation) && c.tolerated(err):
 	case errors.Is(err, natsgo.ErrPermissionViolation):
 		c.end(misconfigured("the broker at %s does not permit it: %s; grant the relay's user what docs/sinks/nats.md and docs/sources/nats.md list", c.broker, permissionText(err)))
 	case errors.Is(err, natsgo.ErrSlowConsumer):

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 )
 
 const (
@@ -32,6 +33,12 @@ type consumerSettings struct {
 	ackWait       time.Duration // 0 when not given
 	maxAckPending int           // 0 when not given
 	reader        string        // this pipeline of this database
+	pipeline      string
+	// claim and known are what the database remembers: the claim by which it
+	// reads, and up to where it has the stream; 0 when it remembers nothing.
+	claim   int64
+	known   uint64
+	private bool // the name is our own making, which nobody shares
 }
 
 func readConsumerSettings(values Values, deps *Deps) (consumerSettings, error) {
@@ -39,12 +46,14 @@ func readConsumerSettings(values Values, deps *Deps) (consumerSettings, error) {
 		durable:       values.String("durable_name"),
 		ackWait:       time.Duration(values.Int("ack_wait_secs")) * time.Second,
 		maxAckPending: int(values.Int("max_ack_pending")),
+		pipeline:      deps.Pipeline,
 		reader:        readerPrefix + deps.DatabaseID + "/" + deps.Pipeline,
 	}
 	if s.durable == "" {
 		s.durable = values.String("consumer_group")
 	}
 	if s.durable == "" {
+		s.private = true
 		s.durable = strings.Trim("tide-"+streamLabel([]string{deps.Pipeline, deps.DatabaseID}), "-")
 	}
 	if strings.ContainsAny(s.durable, " \t\r\n.*>/\\") {
@@ -74,13 +83,21 @@ func (s *consumerSettings) create() jetstream.ConsumerConfig {
 		AckWait:       defaultAckWait,
 		MaxAckPending: defaultMaxAckPending,
 		MaxDeliver:    -1,
-		Metadata:      map[string]string{markKey: markValue, s.reader: ""},
+		Metadata:      map[string]string{markKey: markValue, s.reader: s.claimText()},
+	}
+	if fault.Mutant(fault.ReuseAckAll) {
+		cfg.AckPolicy = jetstream.AckAllPolicy
 	}
 	if s.ackWait > 0 {
 		cfg.AckWait = s.ackWait
 	}
 	if s.maxAckPending > 0 {
 		cfg.MaxAckPending = s.maxAckPending
+	}
+	if s.known > 0 && (s.private || s.start.policy == jetstream.DeliverNewPolicy || s.start.policy == jetstream.DeliverLastPolicy) {
+		// It was deleted in the broker; this database has what came before.
+		// Others that share it may not, so there only where they lose nothing.
+		startAfter(&cfg, s.known)
 	}
 	if len(s.filters) == 1 {
 		cfg.FilterSubject = s.filters[0]
@@ -118,6 +135,9 @@ func (c *connection) tryConsumer(ctx context.Context, stream *jetstream.StreamIn
 		if err := fitsSource(info, stream, s); err != nil {
 			return nil, err
 		}
+		if err := s.claimed(info); err != nil {
+			return nil, err
+		}
 		next, changed := s.adjust(info.Config)
 		if !changed {
 			return found, nil
@@ -143,12 +163,12 @@ func (s *consumerSettings) adjust(cfg jetstream.ConsumerConfig) (jetstream.Consu
 	if s.maxAckPending > 0 && cfg.MaxAckPending != s.maxAckPending {
 		cfg.MaxAckPending, changed = s.maxAckPending, true
 	}
-	if _, known := cfg.Metadata[s.reader]; !known {
+	if _, known := cfg.Metadata[s.reader]; !known || s.claimOf(&cfg) < s.claim {
 		cfg.Metadata = maps.Clone(cfg.Metadata)
 		if cfg.Metadata == nil {
 			cfg.Metadata = map[string]string{}
 		}
-		cfg.Metadata[s.reader], changed = "", true
+		cfg.Metadata[s.reader], changed = s.claimText(), true
 	}
 	return cfg, changed
 }
@@ -172,7 +192,7 @@ func fitsSource(info *jetstream.ConsumerInfo, stream *jetstream.StreamInfo, s *c
 	switch {
 	case cfg.DeliverSubject != "":
 		return misconfigured("consumer %s of stream %s pushes its messages, and pg_tide pulls them; %s", info.Name, info.Stream, remedy)
-	case cfg.AckPolicy != jetstream.AckExplicitPolicy:
+	case cfg.AckPolicy != jetstream.AckExplicitPolicy && !fault.Mutant(fault.ReuseAckAll):
 		return misconfigured("consumer %s of stream %s has the acknowledgement policy %s, and pg_tide needs explicit to lose nothing; %s", info.Name, info.Stream, cfg.AckPolicy, remedy)
 	case cfg.MaxDeliver > 0:
 		return misconfigured("consumer %s of stream %s gives up on a message after %d deliveries (max_deliver), which would lose it; set it to -1, or %s", info.Name, info.Stream, cfg.MaxDeliver, remedy)
@@ -242,13 +262,18 @@ func (c *connection) settle(ctx context.Context, consumer jetstream.Consumer, s 
 	if err != nil {
 		return 0, nil, err
 	}
+	if fault.Mutant(fault.ReuseAckAll) || fault.Mutant(fault.ReuseAckEach) {
+		return 0, nil, nil
+	}
 	shared := s.shared(&info.Config)
 	if info.NumAckPending > 0 && !shared && c.atLeast(2, 14) {
+		fault.At(fault.ReverseBeforeReset)
 		request, cancel := c.request(ctx)
 		defer cancel()
 		if _, err := c.js.ResetConsumer(request, info.Stream, info.Name); err != nil {
 			return 0, nil, c.explainRequest("reset consumer "+info.Name, c.answer(request, err))
 		}
+		fault.At(fault.ReverseAfterReset)
 		return 1, nil, nil
 	}
 	if info.NumAckPending > 0 {

@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	pullExpiry    = 30 * time.Second
+	// A relay that hangs keeps its pull, and what is sent there comes late to
+	// the next owner. Nobody takes over sooner than this.
+	pullExpiry    = 5 * time.Second
 	pullHeartbeat = 2 * time.Second
 	// silence ends a session: two heartbeats are missing.
 	silence      = 2*pullHeartbeat + time.Second

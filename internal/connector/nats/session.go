@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -38,24 +39,38 @@ type session struct {
 	prefix   string // of coordinates
 	stopping chan struct{}
 
-	fetching sync.Mutex // held by fetch; guards the next three
+	fetching sync.Mutex // held by fetch; guards the next five
 	puller   *puller
 	next     uint64        // delivery number expected next; 0: not checked
 	due      []*natsgo.Msg // taken when the session began, in order; comes first
+	origin   string        // of marks; empty when nobody remembers them
+	baseline *message.Mark // to be saved before anything else; nil when it is
 
 	mu      sync.Mutex
 	unacked map[uint64]*natsgo.Msg // by delivery number
 }
 
 func newSession(conn *connection, stream *jetstream.StreamInfo, consumer jetstream.Consumer, settings *consumerSettings, next uint64, due []*natsgo.Msg) *session {
-	// A stream that is deleted and made again numbers from 1 once more; its
-	// time of creation keeps a coordinate from naming two messages.
 	return &session{
 		conn: conn, consumer: consumer, settings: settings, next: next, due: due,
-		prefix:   "nats:" + stream.Config.Name + ":" + strconv.FormatInt(stream.Created.UnixNano(), 36) + ":",
+		prefix:   coordinatesOf(stream),
 		stopping: make(chan struct{}),
 		unacked:  map[uint64]*natsgo.Msg{},
 	}
+}
+
+// remember makes the session's deliveries carry marks, and the first of them
+// the one that holds now.
+func (s *session) remember(ctx context.Context, r *resumption) error {
+	baseline, err := r.baseline(ctx, s.consumer)
+	if err != nil {
+		return err
+	}
+	s.origin = baseline.Origin
+	if r.stale(baseline) {
+		s.baseline = &baseline
+	}
+	return nil
 }
 
 // received is a message with what its reply subject says.
@@ -67,24 +82,40 @@ type received struct {
 func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error) {
 	s.fetching.Lock()
 	defer s.fetching.Unlock()
+	if s.baseline != nil {
+		mark := *s.baseline
+		s.baseline = nil
+		return message.Delivery{Mark: mark}, nil
+	}
 	if s.puller == nil {
 		var err error
 		if s.puller, err = newPuller(s.conn, s.consumer.CachedInfo(), limit); err != nil {
 			return message.Delivery{}, err
 		}
 	}
+	fault.At(fault.ReverseBeforeFetch)
 	batch, err := s.collect(ctx, limit)
 	if err != nil {
 		return message.Delivery{}, err
 	}
+	fault.At(fault.ReverseAfterFetch)
 	envelopes := make([]message.Envelope, len(batch))
 	for i := range batch {
 		envelopes[i] = s.envelope(&batch[i])
 	}
 	return message.Delivery{
 		Envelopes:   envelopes,
+		Mark:        s.markOf(&batch[len(batch)-1]),
 		Acknowledge: func(ctx context.Context) error { return s.acknowledge(ctx, batch) },
 	}, nil
+}
+
+// markOf is the mark that holds once a message, and all before, is durable.
+func (s *session) markOf(last *received) message.Mark {
+	if s.origin == "" {
+		return message.Mark{}
+	}
+	return message.Mark{Origin: s.origin, Sequence: last.meta.Sequence.Stream, Delivery: last.meta.Sequence.Consumer}
 }
 
 // collect waits for one message and takes what else is there.
@@ -257,6 +288,7 @@ func fromHeaders(h natsgo.Header) (id string, headers []message.Header) {
 func (s *session) acknowledge(ctx context.Context, batch []received) error {
 	request, cancel := s.conn.request(ctx)
 	defer cancel()
+	fault.At(fault.ReverseBeforeAcknowledge)
 	last := len(batch) - 1
 	for i := range batch {
 		var err error
@@ -268,7 +300,9 @@ func (s *session) acknowledge(ctx context.Context, batch []received) error {
 		if err != nil {
 			return fmt.Errorf("acknowledge %d messages: %w", len(batch), s.conn.answer(request, err))
 		}
+		fault.At(fault.ReverseAmidAcknowledge)
 	}
+	fault.At(fault.ReverseAfterAcknowledge)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range batch {
@@ -319,6 +353,7 @@ func (s *session) hold(msg *natsgo.Msg) {
 
 // handBack is a courtesy: without it the broker finds out after ack_wait.
 func (s *session) handBack(ctx context.Context) {
+	fault.At(fault.ReverseBeforeHandBack)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, number := range slices.Sorted(maps.Keys(s.unacked)) {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -38,7 +39,7 @@ func (d *Deps) logger() *slog.Logger {
 	if d.Logger == nil {
 		return slog.New(slog.DiscardHandler)
 	}
-	return d.Logger
+	return d.Logger.With("pipeline", d.Pipeline)
 }
 
 // Sink publishes envelopes to JetStream. It is used by one goroutine at a
@@ -55,6 +56,17 @@ type Sink struct {
 	streams []*jetstream.StreamInfo
 	ordered bool            // one batch after the other, each whole
 	last    *orderedReceipt // of an ordered sink
+	owns    func() error    // see Guard
+
+	marks marks
+}
+
+// Guard sets what is asked before everything that is published from the next
+// Open on: nil while the relay still owns the pipeline.
+func (s *Sink) Guard(owns func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owns = owns
 }
 
 // NewSink checks the configuration and connects to nothing.
@@ -97,9 +109,27 @@ func (s *Sink) Open(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	conn.owns = s.owns
 	s.conn, s.streams, s.last = conn, streams, nil
+	s.marks.reset()
 	s.ordered = len(streams) == 1 && streams[0].Config.Replicas > 1 && streams[0].Config.AllowAtomicPublish
 	return nil
+}
+
+// Watch waits until the connection is lost.
+func (s *Sink) Watch(ctx context.Context) error {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn == nil {
+		return errors.New("watched NATS before the sink was opened")
+	}
+	select {
+	case <-conn.ended:
+		return conn.cause
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // findStreams looks for one stream for each subject: routes may lead to
@@ -150,22 +180,28 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	if len(failed) > 0 {
 		return nil, &delivery.Partial{Failed: failed}
 	}
+	fault.At(fault.ForwardBeforeSend)
 	if s.ordered && len(messages) > 0 {
-		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last}
+		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last, marks: &s.marks}
 		return s.last, nil
 	}
-	r := &receipt{conn: conn, acks: make([]jetstream.PubAckFuture, len(messages)), streams: s.streams}
+	r := newReceipt(conn, s.streams, &s.marks, len(messages))
 	for i := range messages {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		if err := conn.mayPublish(); err != nil {
+			return nil, err
+		}
 		// No retry by the client: 250 ms later is behind later messages.
-		ack, err := conn.js.PublishMsgAsync(&messages[i], jetstream.WithRetryAttempts(0), jetstream.WithStallWait(requestTimeout))
+		ack, err := conn.js.PublishMsgAsync(&messages[i], jetstream.WithRetryAttempts(clientRetries()), jetstream.WithStallWait(requestTimeout))
 		if err != nil {
 			return nil, conn.publishFailed(messages[i].Subject, err)
 		}
 		r.acks[i] = ack
+		fault.At(fault.ForwardAmidSend)
 	}
+	fault.At(fault.ForwardAfterSend)
 	return r, nil
 }
 

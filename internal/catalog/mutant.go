@@ -1,0 +1,64 @@
+package catalog
+
+import (
+	"crypto/rand"
+	"slices"
+	"strings"
+
+	"github.com/pg-tide/pg-tide/internal/fault"
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+// What is here is wrong on purpose and not part of any binary without the tag
+// tide_faults. Wrong statements are made out of the right ones, so that they
+// stay like them in all else; a text that is not found makes one that fails.
+
+// fenced returns the statement, or one that lets anybody write.
+func fenced(sql string) string {
+	if fault.Mutant(fault.NoFence) {
+		return unfenced(sql)
+	}
+	return sql
+}
+
+func unfenced(sql string) string {
+	sql = altered(sql, "o.relay_id = $2 and o.fence = $3", "($2::uuid, $3::bigint) is not null")
+	if strings.Contains(sql, "insert into tide.pipeline_position") {
+		// the key of the saves would be a fence too
+		sql = altered(sql, "$4::bigint", `(
+			select greatest($4::bigint, coalesce(max(p.seq), 0) + 1)
+			from tide.pipeline_position p
+			where p.pipeline_id = $1)`)
+	}
+	return sql
+}
+
+// pageSettings returns the settings of a page's statement, or some that let
+// its commit not wait for the disk.
+func pageSettings() string {
+	if fault.Mutant(fault.ReadUnflushed) {
+		return unflushed()
+	}
+	return pageSettingsSQL
+}
+
+func unflushed() string {
+	sql := altered(pageSettingsSQL, "current_setting('synchronous_commit') = 'off'", "true")
+	return altered(sql, "'local'", "'off'")
+}
+
+func altered(sql, old, wrong string) string {
+	if strings.Count(sql, old) != 1 {
+		return "the mutation does not fit this statement any more"
+	}
+	return strings.Replace(sql, old, wrong, 1)
+}
+
+// unknown gives events ids that no inbox has seen.
+func unknown(messages []message.Message) []message.Message {
+	messages = slices.Clone(messages)
+	for i := range messages {
+		messages[i].EventID += "~" + rand.Text()
+	}
+	return messages
+}
