@@ -85,6 +85,9 @@ var inboxInsertSQL string
 //go:embed queries/dead_letter_add.sql
 var deadLetterAddSQL string
 
+//go:embed queries/dead_letter_count.sql
+var deadLetterCountSQL string
+
 //go:embed queries/dead_letter_due.sql
 var deadLetterDueSQL string
 
