@@ -28,6 +28,15 @@ var positionSaveSQL string
 //go:embed queries/position_prune.sql
 var positionPruneSQL string
 
+//go:embed queries/position_expire.sql
+var positionExpireSQL string
+
+//go:embed queries/position_marked.sql
+var positionMarkedSQL string
+
+//go:embed queries/position_rewind.sql
+var positionRewindSQL string
+
 //go:embed queries/gate_lock.sql
 var gateLockSQL string
 
@@ -76,6 +85,9 @@ var inboxInsertSQL string
 //go:embed queries/dead_letter_add.sql
 var deadLetterAddSQL string
 
+//go:embed queries/dead_letter_count.sql
+var deadLetterCountSQL string
+
 //go:embed queries/dead_letter_due.sql
 var deadLetterDueSQL string
 
@@ -94,12 +106,6 @@ var pageSettingsSQL string
 //go:embed queries/outbox_drawn.sql
 var outboxDrawnSQL string
 
-//go:embed queries/mark_load.sql
-var markLoadSQL string
-
-//go:embed queries/mark_save.sql
-var markSaveSQL string
-
 //go:embed queries/maintain.sql
 var maintainSQL string
 
@@ -108,3 +114,9 @@ var outboxSizesSQL string
 
 //go:embed queries/maintain_isolation.sql
 var maintainIsolationSQL string
+
+//go:embed queries/mark_load.sql
+var markLoadSQL string
+
+//go:embed queries/mark_save.sql
+var markSaveSQL string

@@ -39,6 +39,7 @@ type orderedReceipt struct {
 	conn     *connection
 	stream   *jetstream.StreamInfo
 	previous *orderedReceipt
+	marks    *marks
 
 	mu       sync.Mutex
 	messages []natsgo.Msg // nil once stored
@@ -132,6 +133,7 @@ func (r *orderedReceipt) ask(ctx context.Context, m *natsgo.Msg) error {
 	if err := r.conn.mayPublish(); err != nil {
 		return err
 	}
+	before := r.marks.sequence(r.stream.Config.Name)
 	request, cancel := r.conn.request(ctx)
 	defer cancel()
 	reply, err := r.conn.nc.RequestMsgWithContext(request, m)
@@ -139,8 +141,8 @@ func (r *orderedReceipt) ask(ctx context.Context, m *natsgo.Msg) error {
 		return r.explain(m.Subject, r.conn.answer(request, err))
 	}
 	var stored struct {
-		Error  *jetstream.APIError `json:"error"`
-		Stream string              `json:"stream"`
+		Error *jetstream.APIError `json:"error"`
+		jetstream.PubAck
 	}
 	if err := json.Unmarshal(reply.Data, &stored); err != nil {
 		return fmt.Errorf("read the broker's answer about subject %q: %w", m.Subject, err)
@@ -151,6 +153,10 @@ func (r *orderedReceipt) ask(ctx context.Context, m *natsgo.Msg) error {
 	if stored.Stream != r.stream.Config.Name {
 		return errElsewhere(m.Subject, stored.Stream)
 	}
+	if !stored.Duplicate && stored.Sequence <= before {
+		return errWentBack(stored.Stream, stored.Sequence, before)
+	}
+	r.marks.note(streamMark{Stream: stored.Stream, Created: r.stream.Created, Sequence: stored.Sequence, ID: m.Header.Get(jetstream.MsgIDHeader)})
 	return nil
 }
 
