@@ -91,6 +91,7 @@ func (r *reverse) store(ctx, intake context.Context) error {
 		}
 		if fault.Mutant(fault.AcknowledgeBeforeInsert) {
 			_ = d.Acknowledge(ctx) // and what if the insert fails?
+			d.Acknowledge = nil
 		}
 		var block *blockedError
 		switch err := r.storeDelivery(ctx, &d); {
