@@ -238,6 +238,105 @@ func TestPromise11ADatabaseIsMadeFromATemplate(t *testing.T) {
 	})
 }
 
+// A server that was killed does not start any more, and its log is reset: what
+// was not in its files is gone, and transactions get the same numbers again.
+func TestPromise11TheLogIsReset(t *testing.T) {
+	t.Parallel()
+	r := newRestorable(t, map[string]string{"bgwriter_lru_maxpages": "0"}, "pg_resetwal")
+	relays := r.startRelays(t)
+	r.publish(t, 20)
+	r.arrive(t)
+	r.acknowledged(t)
+	r.orders.run(t, `checkpoint`)
+	r.publish(t, 20)
+	r.arrive(t)
+	r.acknowledged(t)
+	for _, one := range relays {
+		one.kill(t)
+	}
+	if err := r.server.Kill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(r.server.DataDir, "postmaster.pid")); err != nil {
+		t.Fatal(err)
+	}
+	r.tool(t, "pg_resetwal", "--force", r.server.DataDir)
+	if err := r.server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.at(t, r.server)
+	relays = r.startRelays(t)
+	relays[1].log.await(t, fetchesAgain)
+	r.arrive(t)
+	r.publish(t, 20)
+	r.arrive(t)
+}
+
+// Somebody sets the next transaction's number far below those that the saved
+// position knows.
+func TestPromise11TransactionNumbersGoBack(t *testing.T) {
+	t.Parallel()
+	r := newRestorable(t, nil, "pg_resetwal")
+	relays := r.startRelays(t)
+	r.orders.run(t, `do $$ begin for i in 1..5000 loop perform pg_current_xact_id(); commit; end loop; end $$`)
+	r.publish(t, 20)
+	r.arrive(t)
+	r.acknowledged(t)
+	for _, one := range relays {
+		one.stop(t)
+	}
+	// Rows of frozen tables are seen whatever their transaction's number.
+	for _, name := range []string{"orders", "payments", "postgres", "template1"} {
+		if _, err := pgtest.Conn(t, r.server.DSN(name)).Exec(t.Context(), `vacuum (freeze)`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bound := one[string](t, r.orders, `select (max(bound::text::bigint) - 4500)::text from tide.pipeline_position`)
+	if err := r.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.tool(t, "pg_resetwal", "--next-transaction-id="+bound, r.server.DataDir)
+	if err := r.server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.at(t, r.server)
+	if back := one[bool](t, r.orders, `select pg_snapshot_xmax(pg_current_snapshot()) < max(bound::text::bigint)::text::xid8 from tide.pipeline_position`); !back {
+		t.Fatal("the numbers did not go back")
+	}
+	r.startRelays(t)
+	r.publish(t, 20)
+	r.arrive(t)
+}
+
+// A major upgrade keeps transactions' numbers and makes another cluster. One
+// major may be upgraded to itself, which takes the same way.
+func TestPromise11TheClusterIsUpgraded(t *testing.T) {
+	t.Parallel()
+	r := newRestorable(t, nil, "pg_upgrade", "pg_dumpall", "pg_resetwal")
+	relays := r.startRelays(t)
+	r.publish(t, 20)
+	r.arrive(t)
+	for _, one := range relays {
+		one.stop(t)
+	}
+	r.publish(t, 10) // waits in the outbox throughout
+	if err := r.server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.at(t, r.successor(t, nil, func(next *throwaway.Server) error {
+		if err := next.InitDB(t.Context()); err != nil {
+			return err
+		}
+		r.tool(t, "pg_upgrade", "-b", r.server.BinDir, "-B", r.server.BinDir, "-d", r.server.DataDir, "-D", next.DataDir,
+			"-U", "postgres", "-s", next.SocketDir, "-O", "-c fsync=off", "-o", "-c fsync=off")
+		return nil
+	}))
+	r.startRelays(t)
+	r.publish(t, 10)
+	r.adoptBoth(t)
+	r.arrive(t)
+}
+
 // awaitPrimary waits until a server takes writes.
 func awaitPrimary(t *testing.T, s *service) {
 	t.Helper()

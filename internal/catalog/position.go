@@ -39,7 +39,7 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	var s Start
-	var outbox, snapshot, drainSnapshot *string
+	var outbox, snapshot, drainSnapshot, mark *string
 	var seq, lastID, floorID, drainID *int64
 	var bound *uint64
 	var incarnation *int
@@ -48,7 +48,7 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 	var adopted *bool
 	err := c.pool.QueryRow(ctx, positionLoadSQL, pipelineID, outboxID).Scan(
 		&s.Incarnation, &s.FloorID, &s.DatabaseID, &outbox, &parts,
-		&seq, &snapshot, &lastID, &bound, &floorID, &drainSnapshot, &drainID, &incarnation,
+		&seq, &snapshot, &lastID, &bound, &floorID, &drainSnapshot, &drainID, &incarnation, &mark,
 		&pipeline, &adopted, &beyond)
 	if err != nil {
 		return Start{}, c.explain("read the position", err)
@@ -75,6 +75,9 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 	if drainSnapshot != nil {
 		s.Position.DrainSnapshot, s.Position.DrainID = *drainSnapshot, *drainID
 	}
+	if mark != nil {
+		s.Position.Mark = *mark
+	}
 	return s, nil
 }
 
@@ -88,9 +91,13 @@ func (c *Catalog) SavePosition(ctx context.Context, owner Owner, p message.Posit
 	if p.DrainSnapshot != "" {
 		drainSnapshot, drainID = &p.DrainSnapshot, &p.DrainID
 	}
+	var mark *string
+	if p.Mark != "" {
+		mark = &p.Mark
+	}
 	n, err := c.exec(ctx, doing, fenced(positionSaveSQL),
 		owner.PipelineID, c.relay.ID, owner.Fence, p.Sequence, p.Snapshot, p.LastID, p.Bound,
-		p.FloorID, drainSnapshot, drainID, p.Incarnation)
+		p.FloorID, drainSnapshot, drainID, p.Incarnation, mark)
 	if err != nil {
 		return err
 	}
@@ -98,12 +105,6 @@ func (c *Catalog) SavePosition(ctx context.Context, owner Owner, p message.Posit
 		return superseded(doing)
 	}
 	return nil
-}
-
-// PrunePositions removes the saves of a pipeline in [from, until).
-func (c *Catalog) PrunePositions(ctx context.Context, owner Owner, from, until int64) error {
-	_, err := c.exec(ctx, "remove old positions", positionPruneSQL, owner.PipelineID, from, until)
-	return err
 }
 
 // pageQuery puts the parts where the statement has '{0}'.

@@ -28,6 +28,15 @@ var positionSaveSQL string
 //go:embed queries/position_prune.sql
 var positionPruneSQL string
 
+//go:embed queries/position_expire.sql
+var positionExpireSQL string
+
+//go:embed queries/position_marked.sql
+var positionMarkedSQL string
+
+//go:embed queries/position_rewind.sql
+var positionRewindSQL string
+
 //go:embed queries/gate_lock.sql
 var gateLockSQL string
 
@@ -75,6 +84,9 @@ var inboxInsertSQL string
 
 //go:embed queries/dead_letter_add.sql
 var deadLetterAddSQL string
+
+//go:embed queries/dead_letter_count.sql
+var deadLetterCountSQL string
 
 //go:embed queries/dead_letter_due.sql
 var deadLetterDueSQL string

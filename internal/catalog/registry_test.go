@@ -151,7 +151,7 @@ func TestAnOwnerCannotBeReplacedWhileItsSaveIsUnderWay(t *testing.T) {
 	}
 	defer tx.Rollback(t.Context())
 	if _, err := tx.Exec(t.Context(), positionSaveSQL, specs[0].ID, relayA, specs[0].Fence, int64(1), "10:10:", int64(1), uint64(10),
-		int64(0), nil, nil, 1); err != nil {
+		int64(0), nil, nil, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	schematest.Exec(t, pool, "update tide.relay_instance set heartbeat_at = clock_timestamp() - interval '9 seconds'")

@@ -24,14 +24,14 @@ func TestALettersFailureUnderAnOldConfigurationKeepsTheRequestToRetryIt(t *testi
 	retry := "select tide.dead_letter_retry('i-in', array(select id from tide.dead_letters))"
 	fail := func(letters *DeadLetters) (left int) {
 		t.Helper()
-		due, err := letters.Due(t.Context(), 10)
+		due, err := letters.Due(t.Context(), 10, false)
 		if err != nil || len(due) != 1 {
 			t.Fatalf("due %v, %v", due, err)
 		}
 		if err := letters.Settle(t.Context(), due[0].ID, errors.New("still not")); err != nil {
 			t.Fatal(err)
 		}
-		if due, err = letters.Due(t.Context(), 10); err != nil {
+		if due, err = letters.Due(t.Context(), 10, false); err != nil {
 			t.Fatal(err)
 		}
 		return len(due)

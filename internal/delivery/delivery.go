@@ -68,6 +68,15 @@ func VerdictOf(err error) (Verdict, time.Duration) {
 	return VerdictRetry, 0
 }
 
+// Proof is what a sink can say by a mark: whether it still has everything that
+// it had acknowledged when the mark was made. The zero value says nothing.
+type Proof struct {
+	// Holds says that it has.
+	Holds bool
+	// Lost says in words what is missing; empty when nothing is known to be.
+	Lost string
+}
+
 // Partial reports that part of a batch failed: the events at the indices in
 // Failed, each with its own error and verdict. All others of the batch are durable.
 type Partial struct { //nolint:errname // a batch is partial; PartialError would say less

@@ -1,5 +1,7 @@
 package message
 
+import "time"
+
 // Position says how far a forward pipeline has durably got in its outbox.
 // The engine carries it and never looks inside; catalog and connector/outbox
 // give it its meaning:
@@ -31,6 +33,17 @@ type Position struct {
 	DrainID       int64
 	// Incarnation is that of the database when the position was taken.
 	Incarnation int
+	// Mark is the sink's: by it the sink tells later whether it still has what
+	// this position says was delivered. Empty when it cannot tell.
+	Mark string
+}
+
+// Saved is a position that was saved at some time, as far as it matters for
+// going back to it.
+type Saved struct {
+	Sequence int64
+	Mark     string
+	At       time.Time
 }
 
 // Mark is what the database of a reverse pipeline remembers of its source. The

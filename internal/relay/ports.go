@@ -43,6 +43,39 @@ type Sink interface {
 	Close(ctx context.Context) error
 }
 
+// Witness is a second power of a Sink: it can tell whether the far end lost
+// something that it had acknowledged, and so must be sent again.
+type Witness interface {
+	// Mark says how far the far end has got with everything whose receipt's
+	// Wait has returned, as JSON; empty when there is nothing to tell by. It is
+	// saved with the position.
+	Mark() string
+	// Prove compares the far end with a mark of this or an earlier session. It
+	// is asked between Open and the first Send, for newer marks before older
+	// ones; the first that holds is what later marks build upon.
+	Prove(ctx context.Context, mark string) (delivery.Proof, error)
+}
+
+// Watcher is a second power of a Sink: it notices that the connection is lost
+// while nothing is sent. Without it an idle pipeline would find out only with
+// its next event, and an event that the far end lost would wait for that.
+type Watcher interface {
+	// Watch returns an error once the connection of the session is lost, and
+	// nil when ctx is done.
+	Watch(ctx context.Context) error
+}
+
+// Rewinder is a second power of a Reader: it can go back to what it saved before.
+type Rewinder interface {
+	// Marked returns the newest saved positions that have a mark, newest
+	// first; all of them when limit is 0.
+	Marked(ctx context.Context, limit int) ([]message.Saved, error)
+	// Rewind saves what the position of that sequence said as the newest one,
+	// forgets those between, and goes on reading from there: what was delivered
+	// since is read again. Sequence 0 stands for the oldest event retained.
+	Rewind(ctx context.Context, sequence int64) error
+}
+
 // Source is the far end of a reverse pipeline.
 type Source interface {
 	// Open connects, creates what is missing and makes sure that what an
@@ -56,7 +89,8 @@ type Source interface {
 
 // Inbox is the near end of a reverse pipeline.
 type Inbox interface {
-	// Insert makes messages durable in one transaction, in order, and returns
+	// Insert is safe for concurrent calls, whose messages never share a key. It
+	// makes messages durable in one transaction, in order, and returns
 	// how many were new: those whose event id is known are skipped. It fails
 	// with *delivery.Partial (nothing inserted) naming the messages that can
 	// never be inserted, and with the verdict superseded when another relay
@@ -106,16 +140,22 @@ type Change interface {
 // DeadLetters keeps what could not be delivered.
 type DeadLetters interface {
 	// Add stores the letters durably; adding one again (same event id, or same
-	// coordinates) changes its error and attempts only.
+	// coordinates) changes its error and attempts only, and nothing when it was
+	// never attempted (parked) this time.
 	Add(ctx context.Context, letters []message.DeadLetter) error
-	// Due returns letters that somebody asked to retry, oldest first.
-	Due(ctx context.Context, limit int) ([]message.DeadLetter, error)
+	// Due returns letters that somebody asked to retry, oldest first. In order,
+	// as the policy park_key has it, none is due behind a letter of its key
+	// that holds the key and that nobody asked to retry, and one that was never
+	// attempted is due without being asked for once no other holds its key up.
+	Due(ctx context.Context, limit int, inOrder bool) ([]message.DeadLetter, error)
 	// Settle removes a letter that was delivered (err nil), or puts it back
-	// with the new error.
+	// with the new error and one more attempt.
 	Settle(ctx context.Context, id int64, err error) error
 	// Held returns the keys, each once, of all letters of the pipeline that
-	// wait, asked to retry or not. Only the policy park_key reads it.
-	Held(ctx context.Context) ([]string, error)
+	// hold their key, asked to retry or not. Only the policy park_key reads it.
+	Held(ctx context.Context) ([]message.HeldKey, error)
+	// Count returns how many letters of the pipeline there are.
+	Count(ctx context.Context) (int, error)
 }
 
 // Plan is a pipeline made ready to run: built from a Spec, nothing connected yet.
@@ -128,8 +168,11 @@ type Plan struct {
 	// Reader and Sink are set for a forward pipeline, Source and Inbox for a reverse one.
 	Reader Reader
 	Sink   Sink
-	Source Source
-	Inbox  Inbox
+	// LaneSinks are the sinks of the lanes behind the first, each with a
+	// connection of its own.
+	LaneSinks []Sink
+	Source    Source
+	Inbox     Inbox
 }
 
 // Builder turns a spec into a plan: decodes the configuration strictly,

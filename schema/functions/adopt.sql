@@ -1,28 +1,23 @@
 -- What somebody decides after a restore. Locks: the pipeline's row, its owner's.
 
--- Says why a saved position cannot be gone on from, or null. A position that
--- the database itself saved lies behind its next xid and its last id, whatever
--- crash, backup or promotion it went through. Where it does not, the log was
--- reset or tables were restored singly: what is published from now on may have
--- ids and xids that the position takes for delivered.
+-- Says why a saved position cannot be gone on from, or null. Whatever crash,
+-- backup or promotion the database went through, a position that it saved lies
+-- behind the last id drawn. Where it does not, the log was reset or tables were
+-- restored singly, and what is published next would get ids that the position
+-- takes for delivered.
+--
+-- Only ids count. That xids went back (pg_resetwal) hides nothing: what is
+-- published from now on has greater ids than the position, and is found by them.
 create or replace function tide.position_beyond(saved tide.pipeline_position) returns text
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    next_xid xid8 := pg_snapshot_xmax(pg_current_snapshot());
-    drawn    bigint := (select s.last_value from tide.outbox_event_id_seq s);
+    drawn bigint := (select s.last_value from tide.outbox_event_id_seq s);
 begin
     if saved.last_id > drawn then
         return format('it has delivered id %s and the last id drawn is %s', saved.last_id, drawn);
-    end if;
-    -- Positions of an earlier incarnation hold the xids of another cluster.
-    if saved.incarnation <> (select n.incarnation from tide.node n) then
-        return null;
-    end if;
-    if saved.bound >= next_xid or pg_snapshot_xmax(saved.snapshot) > next_xid then
-        return format('it knows transaction %s and the next one is %s', saved.bound, next_xid);
     end if;
     return null;
 end

@@ -12,7 +12,7 @@ select n.incarnation as node_incarnation, n.floor_id as node_floor_id, n.databas
            order by p.part
        ) as parts,
        s.seq, s.snapshot::text as snapshot, s.last_id, s.bound, s.floor_id,
-       s.drain_snapshot::text as drain_snapshot, s.drain_id, s.incarnation,
+       s.drain_snapshot::text as drain_snapshot, s.drain_id, s.incarnation, s.mark::text as mark,
        l.name as pipeline, l.incarnation >= n.incarnation as adopted, tide.position_beyond(s) as beyond
 from tide.node n
 left join tide.outbox o on o.id = $2

@@ -29,16 +29,32 @@ const (
 	codeContainsDuplicate jetstream.ErrorCode = 10201
 )
 
-// orderedReceipt stores events of a replicated stream, batch after batch,
-// each whole or not at all.
+// sentInOrder reports whether the stream can refuse an event and take one that
+// was sent behind it, so that nothing may be on its way behind an event.
+func sentInOrder(cfg *jetstream.StreamConfig) bool {
+	return cfg.Replicas > 1 && cfg.AllowAtomicPublish || refusesSome(cfg)
+}
+
+// refusesSome reports whether the stream refuses events when it is full: then a
+// large one may be refused and a small one behind it taken.
+func refusesSome(cfg *jetstream.StreamConfig) bool {
+	return cfg.Discard == jetstream.DiscardNew &&
+		(cfg.MaxBytes > 0 || cfg.MaxMsgs > 0 || cfg.DiscardNewPerSubject && cfg.MaxMsgsPerSubject > 0)
+}
+
+// orderedReceipt stores events of a replicated stream, or of one that refuses
+// events when it is full: batch after batch, each whole or not at all, or event
+// by event where the stream takes no atomic batches.
 //
 // Without it: events 1 to 9 are on their way while the stream changes its
 // leader. 1 to 4 find no leader and are refused, 5 to 9 reach the new one and
-// are stored; 1 to 4 are sent again and lie behind.
+// are stored; 1 to 4 are sent again and lie behind. Or 5 is larger than the room
+// that is left, 6 to 9 are not, and 5 is stored once there is room again.
 type orderedReceipt struct {
 	conn     *connection
 	stream   *jetstream.StreamInfo
 	previous *orderedReceipt
+	marks    *marks
 
 	mu       sync.Mutex
 	messages []natsgo.Msg // nil once stored
@@ -70,7 +86,12 @@ func (r *orderedReceipt) store(ctx context.Context) error {
 	for len(r.messages) > 0 {
 		n := min(len(r.messages), maxAtomicBatch)
 		chunk := r.messages[:n]
-		err := r.commit(ctx, chunk)
+		var err error
+		if r.stream.Config.AllowAtomicPublish {
+			err = r.commit(ctx, chunk)
+		} else {
+			err = r.oneByOne(ctx, chunk)
+		}
 		if codeOf(err) == codeContainsDuplicate {
 			// A resend, partly stored already: one by one, which keeps order too.
 			err = r.oneByOne(ctx, chunk)
@@ -132,6 +153,7 @@ func (r *orderedReceipt) ask(ctx context.Context, m *natsgo.Msg) error {
 	if err := r.conn.mayPublish(); err != nil {
 		return err
 	}
+	before := r.marks.sequence(r.stream.Config.Name)
 	request, cancel := r.conn.request(ctx)
 	defer cancel()
 	reply, err := r.conn.nc.RequestMsgWithContext(request, m)
@@ -139,8 +161,8 @@ func (r *orderedReceipt) ask(ctx context.Context, m *natsgo.Msg) error {
 		return r.explain(m.Subject, r.conn.answer(request, err))
 	}
 	var stored struct {
-		Error  *jetstream.APIError `json:"error"`
-		Stream string              `json:"stream"`
+		Error *jetstream.APIError `json:"error"`
+		jetstream.PubAck
 	}
 	if err := json.Unmarshal(reply.Data, &stored); err != nil {
 		return fmt.Errorf("read the broker's answer about subject %q: %w", m.Subject, err)
@@ -151,6 +173,10 @@ func (r *orderedReceipt) ask(ctx context.Context, m *natsgo.Msg) error {
 	if stored.Stream != r.stream.Config.Name {
 		return errElsewhere(m.Subject, stored.Stream)
 	}
+	if !stored.Duplicate && stored.Sequence <= before {
+		return errWentBack(stored.Stream, stored.Sequence, before)
+	}
+	r.marks.note(streamMark{Stream: stored.Stream, Created: r.stream.Created, Sequence: stored.Sequence, ID: m.Header.Get(jetstream.MsgIDHeader)})
 	return nil
 }
 

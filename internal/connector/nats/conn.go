@@ -26,6 +26,9 @@ const (
 	maxPendingPublishes = 64 << 10
 )
 
+// errNotPermitted ends a question that the user may not ask and need not.
+var errNotPermitted = errors.New("the broker does not permit the question")
+
 var errClosed = errors.New("the connection was closed by the relay")
 
 // connection is one session with the broker. The client neither reconnects
@@ -42,6 +45,34 @@ type connection struct {
 	ended chan struct{}
 	once  sync.Once
 	cause error
+
+	mu sync.Mutex
+	// optional is a subject that the user may lack the right to publish to:
+	// then the session goes on, and refuse ends the question.
+	optional string
+	refuse   context.CancelCauseFunc
+}
+
+// tolerate lets the session survive that publishing to subject is refused: the
+// context that it returns ends then, with the cause errNotPermitted.
+func (c *connection) tolerate(ctx context.Context, subject string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.optional, c.refuse = subject, cancel
+	return ctx, func() { cancel(nil) }
+}
+
+// tolerated reports whether the refusal is one that the session survives.
+func (c *connection) tolerated(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found := quoted.FindStringSubmatch(err.Error())
+	if c.refuse == nil || found == nil || found[3] != c.optional {
+		return false
+	}
+	c.refuse(errNotPermitted)
+	return true
 }
 
 // connect logs in. It returns a sentence with a verdict when that cannot be.
@@ -162,6 +193,7 @@ func (c *connection) close() {
 
 func (c *connection) onError(_ *natsgo.Conn, sub *natsgo.Subscription, err error) {
 	switch {
+	case errors.Is(err, natsgo.ErrPermissionViolation) && c.tolerated(err):
 	case errors.Is(err, natsgo.ErrPermissionViolation):
 		c.end(misconfigured("the broker at %s does not permit it: %s; grant the relay's user what docs/sinks/nats.md and docs/sources/nats.md list", c.broker, permissionText(err)))
 	case errors.Is(err, natsgo.ErrSlowConsumer):

@@ -20,8 +20,10 @@ import (
 )
 
 var (
-	_ relay.Sink   = (*nats.Sink)(nil)
-	_ relay.Source = (*nats.Source)(nil)
+	_ relay.Sink    = (*nats.Sink)(nil)
+	_ relay.Witness = (*nats.Sink)(nil)
+	_ relay.Watcher = (*nats.Sink)(nil)
+	_ relay.Source  = (*nats.Source)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
@@ -19,17 +20,32 @@ type receipt struct {
 	conn    *connection
 	acks    []jetstream.PubAckFuture
 	streams []*jetstream.StreamInfo
+
+	// marks takes in what is acknowledged; before is how far each stream had
+	// got when the events were sent.
+	marks  *marks
+	before []uint64
+}
+
+func newReceipt(conn *connection, streams []*jetstream.StreamInfo, marks *marks, events int) *receipt {
+	r := &receipt{conn: conn, acks: make([]jetstream.PubAckFuture, events), streams: streams, marks: marks,
+		before: make([]uint64, len(streams))}
+	for i, info := range streams {
+		r.before[i] = marks.sequence(info.Config.Name)
+	}
+	return r
 }
 
 // Wait returns once the broker has spoken about every event, or the session ended.
 func (r *receipt) Wait(ctx context.Context) error {
 	fault.At(fault.ForwardBeforeReceipt)
 	rejected := map[int]error{}
+	reached := make([]streamMark, len(r.streams))
 	timer := time.NewTimer(ackTimeout)
 	defer timer.Stop()
 	for i, ack := range r.acks {
 		timer.Reset(ackTimeout)
-		err := r.waitFor(ctx, ack, timer)
+		err := r.waitFor(ctx, ack, timer, reached)
 		if err == nil {
 			fault.At(fault.ForwardAmidReceipt)
 			continue
@@ -42,15 +58,20 @@ func (r *receipt) Wait(ctx context.Context) error {
 	if len(rejected) > 0 {
 		return &delivery.Partial{Failed: rejected}
 	}
+	for _, m := range reached {
+		if m.Sequence > 0 {
+			r.marks.note(m)
+		}
+	}
 	fault.At(fault.ForwardAfterReceipt)
 	return nil
 }
 
-func (r *receipt) waitFor(ctx context.Context, ack jetstream.PubAckFuture, timer *time.Timer) error {
+func (r *receipt) waitFor(ctx context.Context, ack jetstream.PubAckFuture, timer *time.Timer, reached []streamMark) error {
 	select {
 	case stored := <-ack.Ok():
 		// A duplicate is durable too: an earlier attempt stored it.
-		return r.checkStream(ack.Msg().Subject, stored)
+		return r.stored(ack.Msg(), stored, reached)
 	case err := <-ack.Err():
 		return r.refused(ack.Msg().Subject, err)
 	case <-r.conn.ended:
@@ -72,16 +93,29 @@ func (r *receipt) refused(subject string, err error) error {
 	return explainPublish(r.conn.broker, subject, name, err)
 }
 
-// checkStream makes sure that the event lies where the pipeline was told it
-// would: subjects can move to another stream while the relay runs, and that
-// one's settings were never looked at.
-func (r *receipt) checkStream(subject string, stored *jetstream.PubAck) error {
-	for _, info := range r.streams {
-		if info.Config.Name == stored.Stream {
-			return nil
+// stored takes in where an event lies. It makes sure that this is where the
+// pipeline was told it would: subjects can move to another stream while the
+// relay runs, and that one's settings were never looked at. An event that is
+// stored at or before a place that was acknowledged earlier shows that the
+// stream lost its end meanwhile.
+func (r *receipt) stored(m *natsgo.Msg, ack *jetstream.PubAck, reached []streamMark) error {
+	for i, info := range r.streams {
+		if info.Config.Name != ack.Stream {
+			continue
 		}
+		if !ack.Duplicate && ack.Sequence <= r.before[i] {
+			return errWentBack(ack.Stream, ack.Sequence, r.before[i])
+		}
+		if ack.Sequence > reached[i].Sequence {
+			reached[i] = streamMark{Stream: ack.Stream, Created: info.Created, Sequence: ack.Sequence, ID: m.Header.Get(jetstream.MsgIDHeader)}
+		}
+		return nil
 	}
-	return errElsewhere(subject, stored.Stream)
+	return errElsewhere(m.Subject, ack.Stream)
+}
+
+func errWentBack(stream string, sequence, before uint64) error {
+	return fmt.Errorf("stream %s stored an event as number %d, and had acknowledged %d before: it lost its end; looking what is missing", stream, sequence, before)
 }
 
 func errElsewhere(subject, stream string) error {

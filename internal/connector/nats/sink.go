@@ -39,7 +39,7 @@ func (d *Deps) logger() *slog.Logger {
 	if d.Logger == nil {
 		return slog.New(slog.DiscardHandler)
 	}
-	return d.Logger
+	return d.Logger.With("pipeline", d.Pipeline)
 }
 
 // Sink publishes envelopes to JetStream. It is used by one goroutine at a
@@ -57,6 +57,8 @@ type Sink struct {
 	ordered bool            // one batch after the other, each whole
 	last    *orderedReceipt // of an ordered sink
 	owns    func() error    // see Guard
+
+	marks marks
 }
 
 // Guard sets what is asked before everything that is published from the next
@@ -109,8 +111,25 @@ func (s *Sink) Open(ctx context.Context) error {
 	defer s.mu.Unlock()
 	conn.owns = s.owns
 	s.conn, s.streams, s.last = conn, streams, nil
-	s.ordered = len(streams) == 1 && streams[0].Config.Replicas > 1 && streams[0].Config.AllowAtomicPublish
+	s.marks.reset()
+	s.ordered = len(streams) == 1 && sentInOrder(&streams[0].Config)
 	return nil
+}
+
+// Watch waits until the connection is lost.
+func (s *Sink) Watch(ctx context.Context) error {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn == nil {
+		return errors.New("watched NATS before the sink was opened")
+	}
+	select {
+	case <-conn.ended:
+		return conn.cause
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // findStreams looks for one stream for each subject: routes may lead to
@@ -163,10 +182,10 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	}
 	fault.At(fault.ForwardBeforeSend)
 	if s.ordered && len(messages) > 0 {
-		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last}
+		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last, marks: &s.marks}
 		return s.last, nil
 	}
-	r := &receipt{conn: conn, acks: make([]jetstream.PubAckFuture, len(messages)), streams: s.streams}
+	r := newReceipt(conn, s.streams, &s.marks, len(messages))
 	for i := range messages {
 		if err := ctx.Err(); err != nil {
 			return nil, err

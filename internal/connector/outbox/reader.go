@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pg-tide/pg-tide/internal/catalog"
 	"github.com/pg-tide/pg-tide/internal/fault"
@@ -15,10 +16,12 @@ const (
 	// pageBytes bounds the payloads of a page, as stored: what a relay holds
 	// must not depend on what others publish.
 	pageBytes = 8 << 20
-	// pruneEvery is how many saves pass between two removals of old ones, and
-	// keepSaves how many of them stay for whoever looks.
-	pruneEvery = 100
-	keepSaves  = 10
+	// pruneEvery is how many saves pass before old ones are thinned out, and
+	// keepSaves how many of the newest all stay; expireEvery is the time between
+	// two removals of those that are too old for anything.
+	pruneEvery  = 100
+	keepSaves   = 10
+	expireEvery = 10 * time.Minute
 )
 
 // Store is what a reader needs of the catalog.
@@ -26,6 +29,9 @@ type Store interface {
 	LoadPosition(ctx context.Context, pipelineID, outboxID int64) (catalog.Start, error)
 	SavePosition(ctx context.Context, owner catalog.Owner, p message.Position) error
 	PrunePositions(ctx context.Context, owner catalog.Owner, from, until int64) error
+	ExpirePositions(ctx context.Context, owner catalog.Owner, before int64) error
+	MarkedPositions(ctx context.Context, owner catalog.Owner, limit int) ([]message.Saved, error)
+	RewindPosition(ctx context.Context, owner catalog.Owner, sequence, back int64) error
 	ReadPage(ctx context.Context, r catalog.PageRequest) (catalog.Page, error)
 	ReadDrain(ctx context.Context, r catalog.PageRequest) (catalog.Page, error)
 	StartDrain(ctx context.Context, r catalog.PageRequest, snapshot string, otherHistory bool) (string, []uint64, error)
@@ -54,6 +60,7 @@ type Reader struct {
 	// saved is the sequence of the last save, pruned the first that may still
 	// have to be removed. Only Open and Save touch them.
 	saved, pruned, saves int64
+	expired              time.Time
 	// kept is the position saved last; only a mutation looks at it.
 	kept message.Position
 
@@ -229,7 +236,11 @@ func (r *Reader) startDrain(ctx context.Context, request catalog.PageRequest, fi
 	fault.At(fault.ForwardBeforeDrain)
 	otherHistory := r.position.Incarnation != r.start.Incarnation
 	if otherHistory {
-		fixed = "" // what it saw is not comparable; and nothing of that history can still appear
+		// What it saw is not comparable; and nothing of that history can still
+		// appear. What committed after it, below where the round had got to, is
+		// found only by beginning again.
+		fixed = ""
+		r.position.DrainID = 0
 	}
 	sees, xids, err := r.store.StartDrain(ctx, request, fixed, otherHistory)
 	if err != nil {
@@ -253,7 +264,7 @@ func (r *Reader) lookDrain(ctx context.Context, limit int) (message.Page, error)
 				return message.Page{}, err
 			}
 		}
-		request.LateXIDs = r.drain.xids
+		request.LateXIDs, request.DrainID = r.drain.xids, r.position.DrainID
 		found, err := r.store.ReadDrain(ctx, request)
 		if err != nil {
 			return message.Page{}, err
@@ -283,30 +294,6 @@ func (r *Reader) advanceDrain(found catalog.Page) message.Page {
 	r.drain = nil
 	fault.At(fault.ForwardAfterDrain)
 	return message.Page{}
-}
-
-// Save makes a position durable. The reader numbers the saves, since the
-// positions of several pages may be saved as one.
-func (r *Reader) Save(ctx context.Context, p message.Position) error {
-	fault.At(fault.ForwardBeforeSave)
-	p.Sequence = r.saved + 1
-	if err := r.store.SavePosition(ctx, r.owner, p); err != nil {
-		return err
-	}
-	fault.At(fault.ForwardAfterSave)
-	if fault.Mutant(fault.PositionInMemory) {
-		r.kept = p
-	}
-	r.saved = p.Sequence
-	r.saves++
-	if r.saves%pruneEvery != 1 || r.saved-keepSaves < r.pruned {
-		return nil
-	}
-	if err := r.store.PrunePositions(ctx, r.owner, r.pruned, r.saved-keepSaves); err != nil {
-		return err
-	}
-	r.pruned = r.saved - keepSaves
-	return nil
 }
 
 // sortByID restores the order of publishing: late events come as their index

@@ -121,6 +121,9 @@ func (s *Server) URL() string { return fmt.Sprintf("%s://127.0.0.1:%d", s.scheme
 // Port is the port that clients connect to.
 func (s *Server) Port() int { return s.port }
 
+// StoreDir is where JetStream keeps its files.
+func (s *Server) StoreDir() string { return filepath.Join(filepath.Dir(s.config), "jetstream") }
+
 // Stop ends the server in good order and keeps its data.
 func (s *Server) Stop() {
 	if s.running != nil {
