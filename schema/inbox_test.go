@@ -39,7 +39,7 @@ func TestPendingWithALimitReadsAFewPagesOfAMillionMessages(t *testing.T) {
 			exec(t, conn, `reset plan_cache_mode`)
 		}
 		plan := strings.Join(column[string](t, conn, `explain (costs off) select id, payload from tide.inbox_pending('big') limit 10`), "\n")
-		if !strings.Contains(plan, "big_inbox_id_idx") || strings.Contains(plan, "Seq Scan on big_inbox") {
+		if !strings.Contains(plan, "inbox_message_1_0_pending_idx") || strings.Contains(plan, "Seq Scan on inbox_message_1_0") {
 			t.Errorf("the plan is\n%s", plan)
 		}
 		got := column[string](t, conn, `select event_id from tide.inbox_pending('big') limit 5`)

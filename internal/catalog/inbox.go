@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/fault"
@@ -18,6 +20,10 @@ type InboxTarget struct {
 	InboxID int64
 	Inbox   string
 }
+
+// removalAttempts is how often a batch is inserted when messages are being
+// removed from the inbox at the same time. Each removal disturbs a batch once.
+const removalAttempts = 5
 
 // InsertInbox inserts messages in order, in one transaction, and returns how
 // many were new. It fails with *delivery.Partial, nothing inserted, when some
@@ -35,6 +41,9 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 	defer cancel()
 	fault.At(fault.ReverseBeforeInsert)
 	added, err := c.insertInbox(ctx, c.pool, to, messages)
+	for attempt := 1; attempt < removalAttempts && sqlState(err) == "40001"; attempt++ {
+		added, err = c.insertInbox(ctx, c.pool, to, messages)
+	}
 	switch {
 	case err == nil:
 		fault.At(fault.ReverseAfterInsert)
@@ -77,12 +86,14 @@ func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, mes
 		messages = unknown(messages)
 	}
 	columns := columnsOf(messages)
+	oldest, newest := publishedBetween(messages)
 	var owners int
 	var nothing any
 	err = on.QueryRow(ctx, inboxQuery(to.Inbox),
 		to.Owner.PipelineID, c.relay.ID, to.Owner.Fence, to.InboxID, "tide_inbox_"+to.Inbox,
 		columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7],
-	).Scan(&owners, &added, &nothing)
+		oldest, newest,
+	).Scan(&owners, &added, &nothing, &nothing)
 	if err == nil && owners == 0 {
 		return 0, superseded("insert into the inbox")
 	}
@@ -105,6 +116,42 @@ func columnsOf(messages []message.Message) (columns [8][]string) {
 		}
 	}
 	return columns
+}
+
+// publishedBetween returns the times of the oldest and the newest event, as far
+// as they can be relied upon; oldest is nil when that of any cannot. The inbox
+// trusts them in that an event comes again with the time it came with first,
+// which holds for what an outbox of pg_tide published and not for a stranger's.
+func publishedBetween(messages []message.Message) (oldest, newest *time.Time) {
+	ours, all := "", true
+	for i := range messages {
+		m := &messages[i]
+		if m.Time.IsZero() || m.Source != ours && !isOutboxSource(m.Source) {
+			all = false
+			continue
+		}
+		ours = m.Source
+		if oldest == nil || m.Time.Before(*oldest) {
+			oldest = &m.Time
+		}
+		if newest == nil || m.Time.After(*newest) {
+			newest = &m.Time
+		}
+	}
+	if !all {
+		oldest = nil
+	}
+	return oldest, newest
+}
+
+// isOutboxSource says whether a source is that of an outbox: "/<database id>/<outbox>".
+func isOutboxSource(source string) bool {
+	const end = 1 + 36
+	if len(source) < end+2 || source[0] != '/' || source[end] != '/' {
+		return false
+	}
+	var id pgtype.UUID
+	return id.Scan(source[1:end]) == nil
 }
 
 // inboxQuery puts the inbox's name where the statement has {0}.

@@ -292,18 +292,6 @@ func (l *lane) sendNow(ctx context.Context, envelopes []message.Envelope) (recei
 	return receipt, err
 }
 
-// watch ends an idle session whose connection is lost.
-func (l *lane) watch(ctx context.Context) error {
-	watcher, watches := l.sink.(Watcher)
-	if !watches {
-		return nil
-	}
-	if err := watcher.Watch(ctx); err != nil {
-		return &sideError{side: farEnd, err: err}
-	}
-	return nil
-}
-
 // receive waits for receipts in the order of the sends.
 func (l *lane) receive(ctx context.Context) error {
 	for s := range l.shipments {

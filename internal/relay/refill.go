@@ -136,3 +136,15 @@ func (f *forward) mark() string {
 	}
 	return string(text)
 }
+
+// watch ends an idle session whose connection is lost.
+func (l *lane) watch(ctx context.Context) error {
+	watcher, watches := l.sink.(Watcher)
+	if !watches {
+		return nil
+	}
+	if err := watcher.Watch(ctx); err != nil {
+		return &sideError{side: farEnd, err: err}
+	}
+	return nil
+}

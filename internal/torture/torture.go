@@ -172,12 +172,15 @@ func (s *session) play(ctx context.Context, schedule []plan.Fault) error {
 // startTraffic starts publishers, workers, and transactions that stay open.
 func (s *session) startTraffic(ctx context.Context) {
 	on := func(kind plan.Kind) bool { return slices.Contains(s.kinds, kind) }
-	publishers := s.world.Publishers()
+	publishers, poison := s.world.Publishers(), ""
+	if on(plan.Poison) {
+		poison = world.Poison
+	}
 	for n := range s.Writers {
 		p := publishers[n%len(publishers)]
 		publisher := traffic.Publisher{
 			DSN: p.DSN(), Outbox: p.Outbox, Types: p.Types, Prepares: p.Cluster.Prepares,
-			Asynchronous: on(plan.AsyncCommit), Hasty: &p.Cluster.Hasty, Rate: float64(s.Rate) / float64(s.Writers), Commits: s.commits,
+			Poison: poison, Asynchronous: on(plan.AsyncCommit), Hasty: &p.Cluster.Hasty, Rate: float64(s.Rate) / float64(s.Writers), Commits: s.commits,
 		}
 		s.publishers = append(s.publishers, run.Start(ctx, func(intake, work context.Context) error {
 			return publisher.Write(intake, work, s.Seed, n)
@@ -190,6 +193,11 @@ func (s *session) startTraffic(ctx context.Context) {
 				return consumer.Work(intake, work, s.Seed, n)
 			}))
 		}
+	}
+	for _, p := range publishers {
+		s.workers = append(s.workers, run.Start(ctx, func(intake, work context.Context) error {
+			return traffic.Clerk(intake, work, p.DSN(), p.Pipeline)
+		}))
 	}
 	if on(plan.OldTransaction) {
 		for _, p := range publishers {

@@ -30,7 +30,8 @@ begin
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
             ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',
                 '{tide_operator, tide_reader}'),
-            ('function', 'execute', '{maintain}', '{tide_operator, tide_relay}'),
+            ('function', 'execute', '{inbox_enter, inbox_leave}', '{tide_relay}'),
+            ('function', 'execute', '{maintain, inbox_maintain}', '{tide_operator, tide_relay}'),
             ('function', 'execute', '{pipeline_oldest}', '{tide_operator, tide_reader, tide_relay}'),
             ('function', 'execute', '{node_id, node_check, node_here, position_beyond}', '{tide_relay}'),
             ('function', 'execute', '{schema_version}',
@@ -40,13 +41,18 @@ begin
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
-                inbox_create_partition, inbox_message_id, inbox_backoff, inbox_describe, copy_grants,
+                inbox_create_partition, inbox_create_part, inbox_delete_trigger, inbox_convert_partition, extension_release,
+                inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,
+                inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
+                inbox_forget, inbox_exchange, inbox_maintain_waits,
+                inbox_message_id, inbox_backoff, inbox_describe, inbox_describe_memory, copy_grants,
                 relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
                 dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
 
             ('table', 'select', '{relay_status, outbox_retention, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
+                inbox_rotation, inbox_part, inbox_memory,
                 relay_instance, pipeline_owner, pipeline_position, pipeline_mark, pipeline_state, node}',
                 '{tide_operator, tide_reader, tide_relay}'),
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
@@ -108,12 +114,14 @@ begin
     end loop;
 
     -- Partitions of outboxes and inboxes that are there already.
-    for relation in
-        select i.inhrelid from pg_inherits i
-        where i.inhparent in ('tide.outbox_event'::regclass, 'tide.inbox_message'::regclass)
-        order by i.inhrelid
+    for entry in
+        select t.relid, top.oid as parent
+        from unnest(array['tide.outbox_event'::regclass, 'tide.inbox_message', 'tide.inbox_memory']) top (oid)
+        cross join pg_partition_tree(top.oid) t
+        where t.relid <> top.oid
+        order by t.relid
     loop
-        perform tide.copy_grants((select i.inhparent from pg_inherits i where i.inhrelid = relation), relation);
+        perform tide.copy_grants(entry.parent, entry.relid);
     end loop;
 end
 $$;

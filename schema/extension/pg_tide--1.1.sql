@@ -300,6 +300,60 @@ alter table tide.outbox_part
     -- until they were looked for
     add column unseen_by  text[]      default '{}';
 
+-- tables/0008_inbox_memory.sql
+
+-- An inbox's messages live in three partitions of which one takes new ones.
+-- When the retention has passed, a partition's event ids go to the inbox's
+-- memory and the partition is truncated; nothing is deleted. The memory has
+-- three partitions as well, which are truncated after another retention.
+--
+-- Inboxes that are there already get their partitions when the functions are
+-- in place (access/2_inboxes.sql). Locks: ACCESS EXCLUSIVE on
+-- tide.inbox_message; nothing is rewritten.
+alter table tide.inbox_message add column part integer not null default 0;
+comment on column tide.inbox_message.part is 'Which of the inbox''s three partitions the message is in.';
+comment on table tide.inbox_message is 'Messages of all inboxes; those of one inbox are the relation "<name>_inbox".';
+
+-- Where new messages and memories of an inbox go. One row an inbox, changed
+-- only when parts are exchanged or rows are removed by hand.
+create table tide.inbox_rotation (
+    inbox_id    integer     primary key references tide.inbox (id) on delete cascade,
+    part        integer     not null default 0,
+    memory_part integer     not null default 0,
+    -- an event published after this is in the current part, or is new
+    horizon     timestamptz not null default '-infinity',
+    -- no event was received whose time is later than this; null: none from the future
+    latest      timestamptz,
+    -- the last transaction that removed messages in another way than marking them
+    changed_by  xid8
+);
+comment on table tide.inbox_rotation is 'Which partitions of each inbox take new messages and new memories.';
+
+-- Parts that hold something, or may.
+create table tide.inbox_part (
+    inbox_id      integer     not null references tide.inbox (id) on delete cascade,
+    kind          text        not null check (kind in ('messages', 'memory')),
+    part          integer     not null,
+    -- null while the part is empty and waits for its turn
+    opened_at     timestamptz,
+    -- null until another part took its place
+    closed_at     timestamptz,
+    -- event ids of messages up to this id are in the memory
+    remembered_id bigint      not null default 0,
+    -- since when cleaning it waits for somebody's lock
+    waiting_since timestamptz,
+    primary key (inbox_id, kind, part)
+);
+comment on table tide.inbox_part is 'The partitions of each inbox and of its memory, and how far their life has gone.';
+
+-- Event ids whose messages are gone, as 16 bytes each.
+create table tide.inbox_memory (
+    event    uuid    not null,
+    inbox_id integer not null,
+    part     integer not null
+) partition by range (inbox_id, part);
+comment on table tide.inbox_memory is 'Event ids that inboxes remember although their messages are cleaned.';
+
 -- tables/0009_position_mark.sql
 
 -- What the far end had given as proof when the position was saved: by it a
@@ -1075,7 +1129,7 @@ $$;
 comment on function tide.inbox_is_ordered(text) is
 'Whether an inbox keeps the order of each key.';
 
--- Creates the partition "<name>_inbox" with its keys and indexes.
+-- Creates the relation "<name>_inbox" with its partitions, keys and indexes.
 -- Locks: SHARE UPDATE EXCLUSIVE on tide.inbox_message, which working does not notice.
 create or replace function tide.inbox_create(
     name         text,
@@ -1130,29 +1184,6 @@ comment on function tide.inbox_create(text, integer, interval, boolean) is
 'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention; ordered keeps the order of each key.
 Example: select tide.inbox_create(''payment_triggers'', max_attempts => 5);';
 
-create or replace function tide.inbox_create_partition(inbox_id integer, leaf text) returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)', leaf);
-    execute format('alter table tide.%I add primary key (inbox_id, id), add unique (inbox_id, event_id)', leaf);
-    -- Written so that the planner has no statistics for it: those of a time when
-    -- nothing was pending would make it read and sort a whole backlog.
-    execute format('create index on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', leaf);
-    execute format('create index on tide.%I (id) where dead_at is not null', leaf);
-    execute format('create index on tide.%I (key, id)
-        where next_attempt_at is not null and processed_at is null and dead_at is null', leaf);
-    execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
-    execute format('comment on table tide.%I is %L', leaf,
-        'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');
-    perform tide.copy_grants('tide.inbox_message', format('tide.%I', leaf)::regclass);
-end
-$$;
-comment on function tide.inbox_create_partition(integer, text) is
-'Makes the relation that holds the messages of one inbox.';
-
 -- Whoever may do something with the one table may then do it with the other.
 create or replace function tide.copy_grants(source regclass, target regclass) returns void
 language plpgsql
@@ -1206,6 +1237,9 @@ begin
     end if;
     begin
         execute format('drop table tide.%I', name || '_inbox');
+        for part in 0..2 loop
+            execute format('drop table tide.inbox_memory_%s_%s', dropped, part);
+        end loop;
     exception
         when lock_not_available then
             raise exception using
@@ -1225,6 +1259,299 @@ $$;
 comment on function tide.inbox_drop(text, boolean) is
 'Drops an inbox with all its messages; refused while a pipeline uses it. Says whether there was one.
 Example: select tide.inbox_drop(''payment_triggers'', if_exists => true);';
+
+-- functions/inbox_maintain.sql
+
+-- Cleaning inboxes, without deleting rows: in each, three partitions take
+-- turns. One takes new messages; when that has lasted half of the retention,
+-- the next one does. When the retention has passed since a part was closed,
+-- messages in it that still wait or are dead move to the current part, its
+-- event ids go to the memory, and it is truncated. The memory's partitions
+-- take turns likewise, so that an event id is remembered for a retention after
+-- its message was cleaned.
+
+-- One step of one inbox, so that the transaction is short. A step that needs a
+-- lock that others wait behind waits for it 50 ms, and tries again another time.
+create or replace function tide.inbox_maintain(inbox text default null) returns jsonb
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '50ms'
+as $$
+declare
+    one     record;
+    work    text;
+    step    text;
+    waiting jsonb := '[]';
+begin
+    if inbox is not null then
+        perform tide.inbox_id(inbox);
+    end if;
+    for one in
+        select i.id, i.name, i.retention
+        from tide.inbox i
+        where inbox is null or i.name = inbox
+        order by i.id
+    loop
+        -- Who has this lock is at the same inbox.
+        continue when not pg_try_advisory_xact_lock(1953063016, one.id);
+        foreach work in array array['open', 'clean'] loop
+            begin
+                step := case work
+                    when 'open' then tide.inbox_open_parts(one.id, one.retention)
+                    else tide.inbox_clean(one.id, one.name, one.retention) end;
+            exception
+                when lock_not_available then
+                    step := null;
+                    waiting := waiting || jsonb_build_object('inbox', one.name, 'to', work,
+                        'since', tide.inbox_maintain_waits(one.id, one.retention));
+            end;
+            if step is not null then
+                return jsonb_build_object('inbox', one.name, 'step', step, 'more', true, 'waiting', waiting);
+            end if;
+        end loop;
+    end loop;
+    return jsonb_build_object('inbox', null, 'step', null, 'more', false, 'waiting', waiting);
+end
+$$;
+comment on function tide.inbox_maintain(text) is
+'Does one step of cleaning an inbox whose retention has passed, and says which; while more is true, call it again. The relay does so by itself.
+Example: select tide.inbox_maintain();';
+
+create or replace function tide.inbox_open_parts(inbox_id integer, retention interval) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if tide.inbox_exchange(inbox_id, 'memory', retention) then
+        return 'opened a part of the memory';
+    end if;
+    if tide.inbox_exchange(inbox_id, 'messages', retention) then
+        return 'opened a part';
+    end if;
+    return null;
+end
+$$;
+comment on function tide.inbox_open_parts(integer, interval) is
+'Lets the next part of an inbox or of its memory take what comes, when it is time.';
+
+create or replace function tide.inbox_clean(inbox_id integer, name text, retention interval) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    max_moved  constant bigint := 10000;
+    max_copied constant bigint := 200000;
+    due        tide.inbox_part;
+    done       bigint;
+begin
+    select p.* into due
+    from tide.inbox_part p
+    where p.inbox_id = inbox_clean.inbox_id and p.closed_at <= clock_timestamp() - retention
+    -- Memory first: it makes room for what follows.
+    order by p.kind, p.closed_at
+    limit 1;
+    if due.kind is null then
+        return null;
+    elsif due.kind = 'memory' then
+        return tide.inbox_forget(due);
+    end if;
+    done := tide.inbox_move(due, name, max_moved);
+    if done > 0 then
+        return format('moved %s messages that still wait', done);
+    end if;
+    done := tide.inbox_remember(inbox_id, due.part, max_copied);
+    if done > 0 then
+        return format('remembered %s event ids', done);
+    end if;
+    return tide.inbox_truncate(due, retention);
+end
+$$;
+comment on function tide.inbox_clean(integer, text, interval) is
+'Does one step of cleaning the part of an inbox, or of its memory, whose retention has passed.';
+
+-- Moves messages that wait or are dead from a closed part to the current one,
+-- ids and times unchanged. Those that somebody has locked stay for the next
+-- time. Who waits for a moved row finds it gone and looks again, as
+-- tide.inbox_mark_processed does; who reads sees it once, here or there.
+create or replace function tide.inbox_move(due tide.inbox_part, name text, max_messages bigint) returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moved bigint;
+begin
+    perform set_config('tide.moving', 'on', true);
+    execute format(
+        'with waiting as materialized (
+            select m.id from tide.inbox_message_%1$s_%2$s m
+            where num_nonnulls(m.processed_at, m.dead_at) < 1
+            order by m.id limit $1 for update skip locked
+        ),
+        dead as materialized (
+            select m.id from tide.inbox_message_%1$s_%2$s m
+            where m.dead_at is not null and m.processed_at is null
+            order by m.id limit $1 for update skip locked
+        ),
+        gone as (
+            delete from tide.inbox_message_%1$s_%2$s m
+            where m.inbox_id = %1$s and m.id = any(array(select w.id from waiting w union all select d.id from dead d))
+            returning m.*
+        )
+        insert into tide.%3$I (inbox_id, part, id, attempts, received_at, processed_at, next_attempt_at, dead_at,
+            event_id, source, stream, key, op, event_type, payload, headers, last_error)
+        select g.inbox_id, r.part, g.id, g.attempts, g.received_at, g.processed_at, g.next_attempt_at, g.dead_at,
+            g.event_id, g.source, g.stream, g.key, g.op, g.event_type, g.payload, g.headers, g.last_error
+        from gone g
+        join tide.inbox_rotation r on r.inbox_id = g.inbox_id
+        on conflict do nothing',
+        due.inbox_id, due.part, name || '_inbox')
+    using max_messages;
+    get diagnostics moved = row_count;
+    perform set_config('tide.moving', '', true);
+    return moved;
+end
+$$;
+comment on function tide.inbox_move(tide.inbox_part, text, bigint) is
+'Moves messages that still wait from a closed part of an inbox to the current one.';
+
+-- Locks: ACCESS EXCLUSIVE on the part. Workers with a transaction open have it
+-- locked; when that has kept it from being truncated for a quarter of the
+-- retention, it is waited for three seconds.
+create or replace function tide.inbox_truncate(due tide.inbox_part, retention interval) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    part text := format('inbox_message_%s_%s', due.inbox_id, due.part);
+    busy boolean;
+begin
+    if due.waiting_since < clock_timestamp() - retention / 4 then
+        perform set_config('lock_timeout', '3s', true);
+    end if;
+    execute format('lock table tide.%I in access exclusive mode', part);
+    perform set_config('lock_timeout', '50ms', true);
+    -- Replayed meanwhile, or locked when the others were moved.
+    execute format('select exists (select from tide.%1$I m where num_nonnulls(m.processed_at, m.dead_at) < 1)
+        or exists (select from tide.%1$I m where m.dead_at is not null and m.processed_at is null)', part)
+    into busy;
+    if busy then
+        return 'found messages that wait again';
+    end if;
+    perform tide.inbox_changed(due.inbox_id, '-infinity');
+    perform tide.inbox_remember(due.inbox_id, due.part, null);
+    perform set_config('tide.moving', 'on', true);
+    execute format('truncate tide.%I', part);
+    perform set_config('tide.moving', '', true);
+    update tide.inbox_part p
+    set opened_at = null, closed_at = null, remembered_id = 0, waiting_since = null
+    where p.inbox_id = due.inbox_id and p.kind = 'messages' and p.part = due.part;
+    return 'truncated a part';
+end
+$$;
+comment on function tide.inbox_truncate(tide.inbox_part, interval) is
+'Empties a part of an inbox whose event ids are remembered.';
+
+-- Locks: ACCESS EXCLUSIVE on a part of the memory.
+create or replace function tide.inbox_forget(due tide.inbox_part) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format('truncate tide.inbox_memory_%s_%s', due.inbox_id, due.part);
+    update tide.inbox_part p
+    set opened_at = null, closed_at = null, waiting_since = null
+    where p.inbox_id = due.inbox_id and p.kind = 'memory' and p.part = due.part;
+    return 'forgot a part of the memory';
+end
+$$;
+comment on function tide.inbox_forget(tide.inbox_part) is
+'Empties a part of an inbox''s memory.';
+
+-- Lets the next part take what comes, when the current one has done so for half
+-- of the retention and the next one is empty.
+--
+-- Locks: for messages the inbox's advisory lock; relays that are inserting
+-- have it, and those who come wait until this transaction ends.
+create or replace function tide.inbox_exchange(inbox_id integer, kind text, retention interval) returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    current  tide.inbox_part;
+    rotation tide.inbox_rotation;
+    next     integer;
+    used     boolean;
+begin
+    select r.* into rotation from tide.inbox_rotation r where r.inbox_id = inbox_exchange.inbox_id;
+    select p.* into current
+    from tide.inbox_part p
+    where p.inbox_id = inbox_exchange.inbox_id and p.kind = inbox_exchange.kind
+        and p.part = case p.kind when 'memory' then rotation.memory_part else rotation.part end;
+    next := (current.part + 1) % 3;
+    if current.opened_at is null
+        or current.opened_at > clock_timestamp() - retention / 2
+        or exists (select from tide.inbox_part p
+                   where p.inbox_id = inbox_exchange.inbox_id and p.kind = inbox_exchange.kind
+                       and p.part = next and p.opened_at is not null)
+    then
+        return false;
+    end if;
+    execute format('select exists (select from tide.%I)',
+        format('inbox_%s_%s_%s', case current.kind when 'memory' then 'memory' else 'message' end, inbox_id, current.part))
+    into used;
+    if not used then
+        -- Nothing is in it: it is as good as the next one.
+        update tide.inbox_part p
+        set opened_at = case p.kind when 'messages' then clock_timestamp() end
+        where p.inbox_id = current.inbox_id and p.kind = current.kind and p.part = current.part;
+        return false;
+    end if;
+    if current.kind = 'messages' then
+        perform pg_advisory_xact_lock(1953063015, inbox_id);
+        update tide.inbox_rotation r
+        set part = next,
+            horizon = greatest(r.horizon, tide.inbox_horizon(r.latest)),
+            latest = case when r.latest > clock_timestamp() then r.latest end
+        where r.inbox_id = inbox_exchange.inbox_id;
+    else
+        update tide.inbox_rotation r set memory_part = next where r.inbox_id = inbox_exchange.inbox_id;
+    end if;
+    update tide.inbox_part p
+    set opened_at = case when p.part = next and p.kind = 'memory' then null when p.part = next then clock_timestamp() else p.opened_at end,
+        closed_at = case when p.part = next then null else clock_timestamp() end
+    where p.inbox_id = inbox_exchange.inbox_id and p.kind = inbox_exchange.kind and p.part in (current.part, next);
+    return true;
+end
+$$;
+comment on function tide.inbox_exchange(integer, text, interval) is
+'Lets the next part of an inbox, or of its memory, take what comes.';
+
+-- Writes down since when cleaning an inbox waits for a lock, and says so.
+create or replace function tide.inbox_maintain_waits(inbox_id integer, retention interval) returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    since timestamptz;
+begin
+    update tide.inbox_part p
+    set waiting_since = coalesce(p.waiting_since, clock_timestamp())
+    where p.inbox_id = inbox_maintain_waits.inbox_id and p.closed_at <= clock_timestamp() - retention;
+    select min(p.waiting_since) into since from tide.inbox_part p where p.inbox_id = inbox_maintain_waits.inbox_id;
+    return coalesce(since, clock_timestamp());
+end
+$$;
+comment on function tide.inbox_maintain_waits(integer, interval) is
+'Since when cleaning an inbox waits for a lock.';
 
 -- functions/inbox_mark.sql
 
@@ -1265,8 +1592,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    inbox_id integer := tide.inbox_id(inbox);
-    marked   bigint;
+    inbox_id  integer := tide.inbox_id(inbox);
+    marked    bigint;
+    found_now bigint;
 begin
     if ids is null then
         raise exception using
@@ -1274,13 +1602,20 @@ begin
             message = format('ids of messages of inbox "%s" is null', inbox),
             hint = 'Give the ids that tide.inbox_pending returned.';
     end if;
-    execute format(
-        'update tide.%I m
-        set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null
-        where m.inbox_id = $1 and m.id = any($2) and m.processed_at is null',
-        inbox || '_inbox')
-    using inbox_id, ids;
-    get diagnostics marked = row_count;
+    marked := 0;
+    -- Twice, if need be: a message may have been moved to another part while its
+    -- row was waited for, and only the next statement sees it there.
+    for look in 1..2 loop
+        execute format(
+            'update tide.%I m
+            set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null
+            where m.inbox_id = $1 and m.id = any($2) and m.processed_at is null',
+            inbox || '_inbox')
+        using inbox_id, ids;
+        get diagnostics found_now = row_count;
+        marked := marked + found_now;
+        exit when marked >= cardinality(ids);
+    end loop;
     return marked;
 end
 $$;
@@ -1342,9 +1677,13 @@ begin
             message = format('retry_in %s for message %s of inbox "%s" is negative', retry_in, id, inbox),
             hint = 'Give the pause before the next attempt, or null to have it chosen.';
     end if;
-    execute format('select m.* from tide.%I m where m.inbox_id = $1 and m.id = $2 for no key update', inbox || '_inbox')
-    into message
-    using settings.id, id;
+    -- Twice, if need be, as in tide.inbox_mark_processed.
+    for look in 1..2 loop
+        execute format('select m.* from tide.%I m where m.inbox_id = $1 and m.id = $2 for no key update', inbox || '_inbox')
+        into message
+        using settings.id, id;
+        exit when message.id is not null;
+    end loop;
     if message.id is null then
         raise exception using
             errcode = '42704',
@@ -1439,6 +1778,441 @@ $$;
 comment on function tide.inbox_replay(text, bigint[]) is
 'Makes processed or dead messages pending again, their attempts counted from zero; returns how many.
 Example: select tide.inbox_replay(''payment_triggers'', array(select id from tide."payment_triggers_inbox" where dead_at is not null));';
+
+-- functions/inbox_memory.sql
+
+-- What an inbox remembers of messages that are gone, and how the relay asks.
+
+-- A uuid is its own key; of any other event id it is half of the SHA-256.
+-- Without a SET clause, to be put into the statements that call it; its names
+-- were bound when it was created.
+create or replace function tide.inbox_memory_key(event_id text) returns uuid
+language sql
+stable
+begin atomic
+    select case
+        when event_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then event_id::uuid
+        else encode(substr(sha256(convert_to(event_id, 'UTF8')), 1, 16), 'hex')::uuid
+    end;
+end;
+comment on function tide.inbox_memory_key(text) is
+'What an inbox keeps of an event id when the message is gone: 16 bytes.';
+
+-- Which of the event ids are known outside the current part, in their order;
+-- null when there is nothing but the current part.
+--
+-- The statement is planned anew each time, for what the parts hold then, and
+-- without sequential scans: a plan made while a part was empty would read it
+-- whole for each event id when it is full.
+create or replace function tide.inbox_known(inbox_id integer, current_part integer, event_ids text[]) returns boolean[]
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+    lookups text;
+    known   boolean[];
+begin
+    select string_agg(
+        case p.kind
+            when 'messages' then format('coalesce((select true from tide.inbox_message_%1$s_%2$s o
+                where o.inbox_id = %1$s and o.event_id = m.event_id limit 1), false)', p.inbox_id, p.part)
+            else format('coalesce((select true from tide.inbox_memory_%1$s_%2$s o
+                where o.event = m.key limit 1), false)', p.inbox_id, p.part)
+        end,
+        ' or ' order by p.opened_at desc)
+    into lookups
+    from tide.inbox_part p
+    where p.inbox_id = inbox_known.inbox_id
+        and p.opened_at is not null
+        and (p.kind = 'memory' or p.part <> current_part);
+    if lookups is null then
+        return null;
+    end if;
+    execute format(
+        'select array_agg(%s order by m.place)
+        from (select e.event_id, e.place, tide.inbox_memory_key(e.event_id) as key
+              from unnest($1) with ordinality e (event_id, place)) m', lookups)
+    into known
+    using event_ids;
+    return known;
+end
+$$;
+comment on function tide.inbox_known(integer, integer, text[]) is
+'Which event ids an inbox knows from older messages, or remembers.';
+
+-- Called by a relay before it inserts, in the same transaction: says which
+-- part takes the messages, and which of them are known already.
+--
+-- Locks: the inbox's advisory lock, shared, to the end of the transaction. The
+-- part does not change while somebody has it, so whoever inserts into the next
+-- part sees all that was inserted into this one: two relays at the change of
+-- parts cannot both insert an event.
+--
+-- oldest and newest are the times at which the batch's events were published;
+-- null when not all are known, or not to be relied upon. An event that is
+-- younger than the part before, with an hour for clocks that differ, cannot be
+-- in it, nor in any memory: then nothing is looked up but the current part's
+-- unique index. Times from the future are written down and count likewise.
+create or replace function tide.inbox_enter(
+    inbox_id    integer,
+    event_ids   text[],
+    oldest      timestamptz,
+    newest      timestamptz,
+    out part    integer,
+    out known   boolean[],
+    out version xid8
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    rotation tide.inbox_rotation;
+begin
+    perform pg_advisory_xact_lock_shared(1953063015, inbox_id);
+    select r.* into rotation from tide.inbox_rotation r where r.inbox_id = inbox_enter.inbox_id;
+    part := rotation.part;
+    version := rotation.changed_by;
+    if newest > clock_timestamp() + interval '1 hour' and newest > coalesce(rotation.latest, '-infinity') then
+        update tide.inbox_rotation r
+        set latest = newest + interval '1 hour'
+        where r.inbox_id = inbox_enter.inbox_id and newest > coalesce(r.latest, '-infinity');
+    end if;
+    if oldest is null or oldest <= rotation.horizon then
+        known := tide.inbox_known(inbox_id, part, event_ids);
+    end if;
+end
+$$;
+comment on function tide.inbox_enter(integer, text[], timestamptz, timestamptz) is
+'Called by a relay before it inserts into an inbox: which part takes the messages, which of them are known.';
+
+-- Called by a relay after it inserted. Rows that were removed by hand between
+-- the look-up and the insert were in neither: then the transaction fails, and
+-- the relay starts it again.
+create or replace function tide.inbox_leave(inbox_id integer, version xid8) returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select
+        from tide.inbox_rotation r
+        where r.inbox_id = inbox_leave.inbox_id and r.changed_by is distinct from inbox_leave.version)
+    then
+        raise exception using
+            errcode = '40001',
+            message = format('messages of inbox %s were removed meanwhile', inbox_id),
+            hint = 'Run the transaction again.';
+    end if;
+end
+$$;
+comment on function tide.inbox_leave(integer, xid8) is
+'Called by a relay after it inserted into an inbox: fails when messages were removed meanwhile.';
+
+-- Says that messages leave their part in another way than by its exchange, so
+-- that relays which looked before and insert now start again; and that events
+-- as young as the horizon may be in the memory. Once a transaction.
+-- Locks: the inbox's row of tide.inbox_rotation.
+create or replace function tide.inbox_changed(inbox_id integer, horizon timestamptz) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tide.inbox_rotation r
+    set changed_by = pg_current_xact_id(),
+        horizon = greatest(r.horizon, inbox_changed.horizon)
+    where r.inbox_id = inbox_changed.inbox_id and r.changed_by is distinct from pg_current_xact_id();
+end
+$$;
+comment on function tide.inbox_changed(integer, timestamptz) is
+'Makes relays look for event ids in an inbox''s memory.';
+
+-- The time after which no event was published that an inbox has received by now.
+create or replace function tide.inbox_horizon(latest timestamptz) returns timestamptz
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select greatest(clock_timestamp() + interval '1 hour', latest)
+$$;
+comment on function tide.inbox_horizon(timestamptz) is
+'The time after which no event was published that an inbox has received by now; an hour is for clocks that differ.';
+
+-- From now on something is in the current part of the memory.
+create or replace function tide.inbox_memory_open(inbox_id integer) returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    update tide.inbox_part p
+    set opened_at = clock_timestamp()
+    where p.inbox_id = inbox_memory_open.inbox_id and p.kind = 'memory' and p.opened_at is null
+        and p.part = (select r.memory_part from tide.inbox_rotation r where r.inbox_id = inbox_memory_open.inbox_id)
+$$;
+comment on function tide.inbox_memory_open(integer) is
+'Notes that something is in the current part of an inbox''s memory.';
+
+-- Whoever deletes messages by hand leaves their event ids in the memory. The
+-- trigger of the relation that was named in the statement gets all rows.
+create or replace function tide.inbox_remember_deleted() returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tide.inbox_memory_open(r.inbox_id),
+            tide.inbox_changed(r.inbox_id, tide.inbox_horizon(r.latest))
+    from tide.inbox_rotation r
+    where r.inbox_id in (select g.inbox_id from gone g);
+    insert into tide.inbox_memory (event, inbox_id, part)
+    select tide.inbox_memory_key(g.event_id), r.inbox_id, r.memory_part
+    from gone g
+    join tide.inbox_rotation r on r.inbox_id = g.inbox_id;
+    return null;
+end
+$$;
+comment on function tide.inbox_remember_deleted() is
+'Keeps the event ids of messages that are deleted.';
+
+-- Before a part is truncated: what is not yet in the memory goes there.
+create or replace function tide.inbox_remember_truncated() returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_inbox integer := split_part(tg_table_name, '_', 3);
+    of_part  integer := split_part(tg_table_name, '_', 4);
+begin
+    perform tide.inbox_changed(of_inbox, tide.inbox_horizon((select r.latest from tide.inbox_rotation r where r.inbox_id = of_inbox)));
+    perform tide.inbox_remember(of_inbox, of_part, null);
+    -- The part begins anew, and may get messages with lower ids.
+    update tide.inbox_part p
+    set remembered_id = 0
+    where p.inbox_id = of_inbox and p.kind = 'messages' and p.part = of_part;
+    return null;
+end
+$$;
+comment on function tide.inbox_remember_truncated() is
+'Keeps the event ids of messages that are truncated.';
+
+-- Copies event ids of a part into the memory, where the last copy stopped;
+-- returns how many.
+create or replace function tide.inbox_remember(inbox_id integer, part integer, max_messages bigint) returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    copied bigint;
+    last   bigint;
+begin
+    execute format(
+        'with wanted as materialized (
+            select m.id, m.event_id
+            from tide.inbox_message_%1$s_%2$s m
+            where m.inbox_id = %1$s
+                and m.id > (select p.remembered_id from tide.inbox_part p
+                            where p.inbox_id = %1$s and p.kind = ''messages'' and p.part = %2$s)
+            order by m.id
+            limit $1
+        ),
+        added as (
+            insert into tide.inbox_memory (event, inbox_id, part)
+            select tide.inbox_memory_key(w.event_id), r.inbox_id, r.memory_part
+            from wanted w
+            join tide.inbox_rotation r on r.inbox_id = %1$s
+        )
+        select count(*), max(w.id) from wanted w', inbox_id, part)
+    into copied, last
+    using max_messages;
+    if copied > 0 then
+        perform tide.inbox_memory_open(inbox_id);
+    end if;
+    update tide.inbox_part p
+    set remembered_id = last
+    where copied > 0 and p.inbox_id = inbox_remember.inbox_id and p.kind = 'messages' and p.part = inbox_remember.part;
+    return copied;
+end
+$$;
+comment on function tide.inbox_remember(integer, integer, bigint) is
+'Copies event ids of one part of an inbox into its memory.';
+
+-- functions/inbox_partition.sql
+
+-- The relation "<name>_inbox", its three partitions, and those of its memory.
+
+-- Locks: SHARE UPDATE EXCLUSIVE on tide.inbox_message and tide.inbox_memory;
+-- for an inbox of version 1.0, ACCESS EXCLUSIVE on tide.inbox_message.
+create or replace function tide.inbox_create_partition(inbox_id integer, leaf text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if to_regclass(format('tide.%I', leaf)) is not null then
+        perform tide.inbox_convert_partition(inbox_id, leaf);
+    end if;
+    insert into tide.inbox_rotation (inbox_id) values (inbox_create_partition.inbox_id);
+    execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)
+        partition by list (part)', leaf);
+    for part in 0..2 loop
+        perform tide.inbox_create_part(inbox_id, part, leaf);
+    end loop;
+    execute tide.inbox_delete_trigger(leaf);
+    execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
+    execute format('comment on table tide.%I is %L', leaf,
+        'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');
+    perform tide.copy_grants('tide.inbox_message', format('tide.%I', leaf)::regclass);
+    perform tide.extension_release(inbox_id, leaf);
+end
+$$;
+comment on function tide.inbox_create_partition(integer, text) is
+'Makes the relation that holds the messages of one inbox, and its memory.';
+
+-- One of the three partitions, and of the memory's three.
+create or replace function tide.inbox_create_part(inbox_id integer, part integer, leaf text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    messages text := format('inbox_message_%s_%s', inbox_id, part);
+    memory   text := format('inbox_memory_%s_%s', inbox_id, part);
+begin
+    if to_regclass('tide.' || messages) is null then
+        execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)', messages);
+        execute format('alter table tide.%I
+            add constraint %I primary key (inbox_id, id), add constraint %I unique (inbox_id, event_id)',
+            messages, messages || '_pkey', messages || '_event_id_key');
+        -- Written so that the planner has no statistics for it: those of a time when
+        -- nothing was pending would make it read and sort a whole backlog.
+        execute format('create index %I on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', messages || '_pending_idx', messages);
+        execute format('create index %I on tide.%I (id) where dead_at is not null', messages || '_dead_idx', messages);
+        execute format('create index %I on tide.%I (key, id)
+            where next_attempt_at is not null and processed_at is null and dead_at is null', messages || '_held_idx', messages);
+    end if;
+    execute tide.inbox_delete_trigger(messages);
+    execute format('create trigger remember_truncated before truncate on tide.%I
+        when (current_setting(''tide.moving'', true) is distinct from ''on'')
+        execute function tide.inbox_remember_truncated()', messages);
+    execute format('alter table tide.%I attach partition tide.%I for values in (%s)', leaf, messages, part);
+    perform tide.copy_grants('tide.inbox_message', format('tide.%I', messages)::regclass);
+
+    execute format('create table tide.%I (like tide.inbox_memory including constraints)', memory);
+    execute format('create index %I on tide.%I (event)', memory || '_idx', memory);
+    execute format('alter table tide.inbox_memory attach partition tide.%I for values from (%s, %s) to (%s, %s)',
+        memory, inbox_id, part, inbox_id, part + 1);
+    perform tide.copy_grants('tide.inbox_memory', format('tide.%I', memory)::regclass);
+
+    insert into tide.inbox_part (inbox_id, kind, part, opened_at)
+    select inbox_create_part.inbox_id, k.kind, inbox_create_part.part,
+           case when k.kind = 'messages' and inbox_create_part.part = 0 then clock_timestamp() end
+    from unnest(array['messages', 'memory']) k (kind);
+end
+$$;
+comment on function tide.inbox_create_part(integer, integer, text) is
+'Makes one of the three partitions of an inbox, and of its memory.';
+
+-- The trigger that keeps the event ids of deleted messages. It fires for the
+-- relation that a statement names, so each that may be named has it.
+create or replace function tide.inbox_delete_trigger(relation text) returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('create or replace trigger remember_deleted after delete on tide.%I
+        referencing old table as gone
+        when (current_setting(''tide.moving'', true) is distinct from ''on'')
+        execute function tide.inbox_remember_deleted()', relation)
+$$;
+comment on function tide.inbox_delete_trigger(text) is
+'The statement that makes the trigger which keeps event ids of deleted messages.';
+
+-- The one partition that an inbox of version 1.0 has becomes the first of the
+-- three: renamed, with everything in it. What others built upon it would go
+-- along with it and miss the messages of the other two, so that is refused.
+create or replace function tide.inbox_convert_partition(inbox_id integer, leaf text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    relation regclass := format('tide.%I', leaf);
+    part     text := format('inbox_message_%s_0', inbox_id);
+    used_by  text;
+    entry    record;
+begin
+    select string_agg(distinct pg_describe_object(d.classid, d.objid, 0), ', ') into used_by
+    from (
+        select coalesce(case when d.classid = 'pg_rewrite'::regclass then 'pg_class'::regclass end, d.classid) as classid,
+               coalesce((select r.ev_class from pg_rewrite r where d.classid = 'pg_rewrite'::regclass and r.oid = d.objid), d.objid) as objid
+        from pg_depend d
+        where d.refclassid = 'pg_class'::regclass and d.refobjid = relation and d.deptype = 'n'
+    ) d;
+    if used_by is not null then
+        raise exception using
+            errcode = '2BP01',
+            message = format('relation tide."%s" cannot get its partitions: %s depends on it', leaf, used_by),
+            hint = 'Drop that, upgrade, and create it again.';
+    end if;
+    execute format('alter table tide.inbox_message detach partition %s', relation);
+    execute format('alter table %s rename to %I', relation, part);
+    for entry in
+        select i.indexrelid::regclass as index,
+               part || case
+                   when i.indisprimary then '_pkey'
+                   when i.indisunique then '_event_id_key'
+                   when pg_get_expr(i.indpred, i.indrelid) like '%num_nonnulls%' then '_pending_idx'
+                   when pg_get_expr(i.indpred, i.indrelid) = '(dead_at IS NOT NULL)' then '_dead_idx'
+                   else '_held_idx' end as name
+        from pg_index i
+        where i.indrelid = to_regclass('tide.' || part)
+    loop
+        execute format('alter index %s rename to %I', entry.index, entry.name);
+    end loop;
+    execute format('comment on table tide.%I is null', part);
+end
+$$;
+comment on function tide.inbox_convert_partition(integer, text) is
+'Makes the single partition of an inbox of version 1.0 the first of three.';
+
+-- What is made while the extension's script runs becomes a member of it, and
+-- a dump would leave it out. Partitions are none, however they were made.
+create or replace function tide.extension_release(inbox_id integer, leaf text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    member regclass;
+begin
+    for member in
+        select d.objid
+        from pg_depend d
+        join pg_extension e on e.oid = d.refobjid and d.refclassid = 'pg_extension'::regclass
+        where e.extname = 'pg_tide' and d.deptype = 'e' and d.classid = 'pg_class'::regclass
+            and d.objid in (
+                select t.relid from pg_partition_tree(format('tide.%I', leaf)::regclass) t
+                union all
+                select to_regclass(format('tide.inbox_memory_%s_%s', inbox_id, part)) from generate_series(0, 2) part)
+        order by d.objid
+    loop
+        execute format('alter extension pg_tide drop table %s', member);
+    end loop;
+end
+$$;
+comment on function tide.extension_release(integer, text) is
+'Takes the partitions of an inbox out of the extension, so that dumps have them whole.';
 
 -- functions/inbox_pending.sql
 
@@ -3306,7 +4080,7 @@ begin
 end
 $$;
 comment on function tide.inbox_status(text) is
-'An inbox as JSON: messages pending, delayed after a failure, dead, processed, age of the oldest pending, bytes; without a name an array of all. Counts stop at 100,001, and the field exact says so.
+'An inbox as JSON: messages pending, delayed after a failure, dead, processed, age of the oldest pending, bytes; its parts, and how many event ids it remembers of messages that are cleaned; without a name an array of all. Counts stop at 100,001, and the field exact says so.
 Example: select jsonb_pretty(tide.inbox_status(''payment_triggers''));';
 
 create or replace function tide.inbox_describe(inbox tide.inbox) returns jsonb
@@ -3343,7 +4117,18 @@ begin
         'processed', processed,
         'exact', greatest(pending, dead, processed) <= 100000,
         'oldest_age_seconds', round(extract(epoch from clock_timestamp() - oldest)::numeric, 3),
-        'bytes', pg_total_relation_size(leaf::regclass),
+        'bytes', (select sum(pg_total_relation_size(t.relid)) from pg_partition_tree(leaf::regclass) t),
+        'parts', (
+            select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                'part', p.part,
+                'opened_at', p.opened_at,
+                'closed_at', p.closed_at,
+                'cleaning_waits_since', p.waiting_since,
+                'bytes', pg_total_relation_size(format('tide.inbox_message_%s_%s', p.inbox_id, p.part)::regclass)))
+                order by p.opened_at)
+            from tide.inbox_part p
+            where p.inbox_id = inbox.id and p.kind = 'messages' and p.opened_at is not null),
+        'memory', tide.inbox_describe_memory(inbox.id),
         'pipelines', (
             select coalesce(jsonb_agg(p.name order by p.name), '[]')
             from tide.pipeline p
@@ -3352,6 +4137,34 @@ end
 $$;
 comment on function tide.inbox_describe(tide.inbox) is
 'An inbox as JSON.';
+
+-- Event ids of messages that are gone.
+create or replace function tide.inbox_describe_memory(inbox_id integer) returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    counted   bigint;
+    estimated bigint;
+    bytes     bigint;
+    oldest    timestamptz;
+begin
+    execute format('select count(*) from (select from tide.inbox_memory m where m.inbox_id = %s limit 100001) t', inbox_id) into counted;
+    select sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid)), min(p.opened_at)
+    into estimated, bytes, oldest
+    from tide.inbox_part p
+    join pg_class c on c.oid = to_regclass(format('tide.inbox_memory_%s_%s', p.inbox_id, p.part))
+    where p.inbox_id = inbox_describe_memory.inbox_id and p.kind = 'memory' and p.opened_at is not null;
+    return jsonb_build_object(
+        'event_ids', case when counted > 100000 then greatest(counted, estimated) else counted end,
+        'exact', counted <= 100000,
+        'bytes', coalesce(bytes, 0),
+        'since', oldest);
+end
+$$;
+comment on function tide.inbox_describe_memory(integer) is
+'What an inbox remembers, as JSON.';
 
 -- views/dead_letters.sql
 
@@ -3507,6 +4320,31 @@ begin
 end
 $$;
 
+-- access/2_inboxes.sql
+
+-- Inboxes of a version that gave each a single partition get three and a
+-- memory. Their rows stay where they are. Done once.
+do $$
+declare
+    inbox record;
+begin
+    for inbox in
+        select i.id, i.name
+        from tide.inbox i
+        where not exists (select from tide.inbox_rotation r where r.inbox_id = i.id)
+        order by i.id
+    loop
+        perform tide.inbox_create_partition(inbox.id, inbox.name || '_inbox');
+    end loop;
+    if not exists (
+        select from pg_trigger t
+        where t.tgrelid = 'tide.inbox_message'::regclass and t.tgname = 'remember_deleted')
+    then
+        execute tide.inbox_delete_trigger('inbox_message');
+    end if;
+end
+$$;
+
 -- access/2_policies.sql
 
 -- Publishing runs with the publisher's rights; which outboxes it may write to,
@@ -3559,7 +4397,8 @@ begin
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
             ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',
                 '{tide_operator, tide_reader}'),
-            ('function', 'execute', '{maintain}', '{tide_operator, tide_relay}'),
+            ('function', 'execute', '{inbox_enter, inbox_leave}', '{tide_relay}'),
+            ('function', 'execute', '{maintain, inbox_maintain}', '{tide_operator, tide_relay}'),
             ('function', 'execute', '{pipeline_oldest}', '{tide_operator, tide_reader, tide_relay}'),
             ('function', 'execute', '{node_id, node_check, node_here, position_beyond}', '{tide_relay}'),
             ('function', 'execute', '{schema_version}',
@@ -3569,13 +4408,18 @@ begin
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
-                inbox_create_partition, inbox_message_id, inbox_backoff, inbox_describe, copy_grants,
+                inbox_create_partition, inbox_create_part, inbox_delete_trigger, inbox_convert_partition, extension_release,
+                inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,
+                inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
+                inbox_forget, inbox_exchange, inbox_maintain_waits,
+                inbox_message_id, inbox_backoff, inbox_describe, inbox_describe_memory, copy_grants,
                 relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
                 dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
 
             ('table', 'select', '{relay_status, outbox_retention, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
+                inbox_rotation, inbox_part, inbox_memory,
                 relay_instance, pipeline_owner, pipeline_position, pipeline_mark, pipeline_state, node}',
                 '{tide_operator, tide_reader, tide_relay}'),
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
@@ -3637,12 +4481,14 @@ begin
     end loop;
 
     -- Partitions of outboxes and inboxes that are there already.
-    for relation in
-        select i.inhrelid from pg_inherits i
-        where i.inhparent in ('tide.outbox_event'::regclass, 'tide.inbox_message'::regclass)
-        order by i.inhrelid
+    for entry in
+        select t.relid, top.oid as parent
+        from unnest(array['tide.outbox_event'::regclass, 'tide.inbox_message', 'tide.inbox_memory']) top (oid)
+        cross join pg_partition_tree(top.oid) t
+        where t.relid <> top.oid
+        order by t.relid
     loop
-        perform tide.copy_grants((select i.inhparent from pg_inherits i where i.inhrelid = relation), relation);
+        perform tide.copy_grants(entry.parent, entry.relid);
     end loop;
 end
 $$;

@@ -33,7 +33,7 @@ $$;
 comment on function tide.inbox_is_ordered(text) is
 'Whether an inbox keeps the order of each key.';
 
--- Creates the partition "<name>_inbox" with its keys and indexes.
+-- Creates the relation "<name>_inbox" with its partitions, keys and indexes.
 -- Locks: SHARE UPDATE EXCLUSIVE on tide.inbox_message, which working does not notice.
 create or replace function tide.inbox_create(
     name         text,
@@ -88,29 +88,6 @@ comment on function tide.inbox_create(text, integer, interval, boolean) is
 'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention; ordered keeps the order of each key.
 Example: select tide.inbox_create(''payment_triggers'', max_attempts => 5);';
 
-create or replace function tide.inbox_create_partition(inbox_id integer, leaf text) returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    execute format('create table tide.%I (like tide.inbox_message including defaults including constraints)', leaf);
-    execute format('alter table tide.%I add primary key (inbox_id, id), add unique (inbox_id, event_id)', leaf);
-    -- Written so that the planner has no statistics for it: those of a time when
-    -- nothing was pending would make it read and sort a whole backlog.
-    execute format('create index on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', leaf);
-    execute format('create index on tide.%I (id) where dead_at is not null', leaf);
-    execute format('create index on tide.%I (key, id)
-        where next_attempt_at is not null and processed_at is null and dead_at is null', leaf);
-    execute format('alter table tide.inbox_message attach partition tide.%I for values in (%s)', leaf, inbox_id);
-    execute format('comment on table tide.%I is %L', leaf,
-        'Messages of one inbox of pg_tide. Mark them with tide.inbox_mark_processed and tide.inbox_mark_failed.');
-    perform tide.copy_grants('tide.inbox_message', format('tide.%I', leaf)::regclass);
-end
-$$;
-comment on function tide.inbox_create_partition(integer, text) is
-'Makes the relation that holds the messages of one inbox.';
-
 -- Whoever may do something with the one table may then do it with the other.
 create or replace function tide.copy_grants(source regclass, target regclass) returns void
 language plpgsql
@@ -164,6 +141,9 @@ begin
     end if;
     begin
         execute format('drop table tide.%I', name || '_inbox');
+        for part in 0..2 loop
+            execute format('drop table tide.inbox_memory_%s_%s', dropped, part);
+        end loop;
     exception
         when lock_not_available then
             raise exception using

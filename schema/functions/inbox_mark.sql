@@ -35,8 +35,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    inbox_id integer := tide.inbox_id(inbox);
-    marked   bigint;
+    inbox_id  integer := tide.inbox_id(inbox);
+    marked    bigint;
+    found_now bigint;
 begin
     if ids is null then
         raise exception using
@@ -44,13 +45,20 @@ begin
             message = format('ids of messages of inbox "%s" is null', inbox),
             hint = 'Give the ids that tide.inbox_pending returned.';
     end if;
-    execute format(
-        'update tide.%I m
-        set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null
-        where m.inbox_id = $1 and m.id = any($2) and m.processed_at is null',
-        inbox || '_inbox')
-    using inbox_id, ids;
-    get diagnostics marked = row_count;
+    marked := 0;
+    -- Twice, if need be: a message may have been moved to another part while its
+    -- row was waited for, and only the next statement sees it there.
+    for look in 1..2 loop
+        execute format(
+            'update tide.%I m
+            set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null
+            where m.inbox_id = $1 and m.id = any($2) and m.processed_at is null',
+            inbox || '_inbox')
+        using inbox_id, ids;
+        get diagnostics found_now = row_count;
+        marked := marked + found_now;
+        exit when marked >= cardinality(ids);
+    end loop;
     return marked;
 end
 $$;
@@ -112,9 +120,13 @@ begin
             message = format('retry_in %s for message %s of inbox "%s" is negative', retry_in, id, inbox),
             hint = 'Give the pause before the next attempt, or null to have it chosen.';
     end if;
-    execute format('select m.* from tide.%I m where m.inbox_id = $1 and m.id = $2 for no key update', inbox || '_inbox')
-    into message
-    using settings.id, id;
+    -- Twice, if need be, as in tide.inbox_mark_processed.
+    for look in 1..2 loop
+        execute format('select m.* from tide.%I m where m.inbox_id = $1 and m.id = $2 for no key update', inbox || '_inbox')
+        into message
+        using settings.id, id;
+        exit when message.id is not null;
+    end loop;
     if message.id is null then
         raise exception using
             errcode = '42704',

@@ -164,7 +164,7 @@ begin
 end
 $$;
 comment on function tide.inbox_status(text) is
-'An inbox as JSON: messages pending, delayed after a failure, dead, processed, age of the oldest pending, bytes; without a name an array of all. Counts stop at 100,001, and the field exact says so.
+'An inbox as JSON: messages pending, delayed after a failure, dead, processed, age of the oldest pending, bytes; its parts, and how many event ids it remembers of messages that are cleaned; without a name an array of all. Counts stop at 100,001, and the field exact says so.
 Example: select jsonb_pretty(tide.inbox_status(''payment_triggers''));';
 
 create or replace function tide.inbox_describe(inbox tide.inbox) returns jsonb
@@ -201,7 +201,18 @@ begin
         'processed', processed,
         'exact', greatest(pending, dead, processed) <= 100000,
         'oldest_age_seconds', round(extract(epoch from clock_timestamp() - oldest)::numeric, 3),
-        'bytes', pg_total_relation_size(leaf::regclass),
+        'bytes', (select sum(pg_total_relation_size(t.relid)) from pg_partition_tree(leaf::regclass) t),
+        'parts', (
+            select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                'part', p.part,
+                'opened_at', p.opened_at,
+                'closed_at', p.closed_at,
+                'cleaning_waits_since', p.waiting_since,
+                'bytes', pg_total_relation_size(format('tide.inbox_message_%s_%s', p.inbox_id, p.part)::regclass)))
+                order by p.opened_at)
+            from tide.inbox_part p
+            where p.inbox_id = inbox.id and p.kind = 'messages' and p.opened_at is not null),
+        'memory', tide.inbox_describe_memory(inbox.id),
         'pipelines', (
             select coalesce(jsonb_agg(p.name order by p.name), '[]')
             from tide.pipeline p
@@ -210,3 +221,31 @@ end
 $$;
 comment on function tide.inbox_describe(tide.inbox) is
 'An inbox as JSON.';
+
+-- Event ids of messages that are gone.
+create or replace function tide.inbox_describe_memory(inbox_id integer) returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    counted   bigint;
+    estimated bigint;
+    bytes     bigint;
+    oldest    timestamptz;
+begin
+    execute format('select count(*) from (select from tide.inbox_memory m where m.inbox_id = %s limit 100001) t', inbox_id) into counted;
+    select sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid)), min(p.opened_at)
+    into estimated, bytes, oldest
+    from tide.inbox_part p
+    join pg_class c on c.oid = to_regclass(format('tide.inbox_memory_%s_%s', p.inbox_id, p.part))
+    where p.inbox_id = inbox_describe_memory.inbox_id and p.kind = 'memory' and p.opened_at is not null;
+    return jsonb_build_object(
+        'event_ids', case when counted > 100000 then greatest(counted, estimated) else counted end,
+        'exact', counted <= 100000,
+        'bytes', coalesce(bytes, 0),
+        'since', oldest);
+end
+$$;
+comment on function tide.inbox_describe_memory(integer) is
+'What an inbox remembers, as JSON.';

@@ -13,6 +13,15 @@ begin
     else
         drop policy if exists outbox_event_publish on tide.outbox_event;
         drop policy if exists outbox_event_read on tide.outbox_event;
+        -- Those of the inboxes' partitions call our functions, which go first.
+        for kind in
+            select t.tgname, t.tgrelid::regclass as relation
+            from pg_trigger t
+            join pg_proc p on p.oid = t.tgfoid
+            where p.pronamespace = namespace and p.proname = any(function_names) and not t.tgisinternal
+        loop
+            execute format('drop trigger %I on %s', kind.tgname, kind.relation);
+        end loop;
         for kind in
             select k.word, k.relkinds
             from (values ('view', '{v}'::"char"[]), ('function', '{}'), ('table', '{r,p}'), ('sequence', '{S}')) k (word, relkinds)

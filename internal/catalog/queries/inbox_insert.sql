@@ -1,9 +1,12 @@
 -- Inserts a batch in the order of the arrays, skips event ids that are known,
 -- and notifies the workers once. The share lock keeps a new owner from taking
 -- over before the commit; what counts is 0 owners or 1.
--- The relation of the inbox stands in the text: its unique key is its own.
+-- Where messages go and which are known outside that part, tide.inbox_enter
+-- says; within it the unique index does. tide.inbox_leave fails when messages
+-- were removed meanwhile.
 --
--- $1 pipeline, $2 relay, $3 fence, $4 inbox, $5 channel, $6 to $13 one array for each column
+-- $1 pipeline, $2 relay, $3 fence, $4 inbox, $5 channel, $6 to $13 one array for each column,
+-- $14 and $15 the times of the oldest and the newest event
 with owned as materialized (
     select o.pipeline_id
     from tide.pipeline_owner o
@@ -11,17 +14,24 @@ with owned as materialized (
         and coalesce(o.server_started_at, pg_postmaster_start_time()) = pg_postmaster_start_time()
     for share
 ),
+entered as materialized (
+    select e.part, e.known, e.version
+    from owned
+    cross join lateral tide.inbox_enter($4::integer, $6::text[], $14::timestamptz, $15::timestamptz) e
+),
 added as (
-    insert into tide."{0}_inbox" as i (inbox_id, event_id, source, stream, key, op, event_type, payload, headers)
-    select $4::integer, m.event_id, m.source, m.stream, nullif(m.key, ''), m.op, m.event_type, m.payload::jsonb, m.headers::jsonb
-    from unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
+    insert into tide."{0}_inbox" (inbox_id, part, event_id, source, stream, key, op, event_type, payload, headers)
+    select $4::integer, e.part, m.event_id, m.source, m.stream, nullif(m.key, ''), m.op, m.event_type, m.payload::jsonb, m.headers::jsonb
+    from entered e
+    cross join unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
         with ordinality as m (event_id, source, stream, key, op, event_type, payload, headers, place)
-    where exists (select from owned)
+    where e.known is null or not e.known[m.place]
     order by m.place
-    on conflict (inbox_id, event_id) do nothing
-    returning i.id
+    on conflict do nothing
+    returning 1
 )
 select (select count(*) from owned) as owners,
        c.added,
-       case when c.added > 0 then pg_notify($5::text, '') end
+       case when c.added > 0 then pg_notify($5::text, '') end,
+       case when c.added > 0 then (select tide.inbox_leave($4::integer, e.version) from entered e) end
 from (select count(*) as added from added) c

@@ -23,6 +23,9 @@ import (
 // Command is the hidden subcommand that calls Serve.
 const Command = "torture-broker"
 
+// MaxPayload is the largest message that the server takes, in bytes.
+const MaxPayload = 16 << 10
+
 const (
 	startTimeout = 30 * time.Second
 	stopTimeout  = 10 * time.Second
@@ -73,8 +76,8 @@ func New(ctx context.Context, program, dir string, output io.Writer) (*Broker, e
 		return nil, fmt.Errorf("make a place for NATS: %w", err)
 	}
 	b := &Broker{program: program, config: filepath.Join(dir, "nats.conf"), port: port, output: output}
-	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nserver_name: torture\nlogtime: true\njetstream { store_dir: %q, max_file: 32G, max_mem: 256M }\n",
-		port, filepath.Join(dir, "store"))
+	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nserver_name: torture\nlogtime: true\nmax_payload: %d\njetstream { store_dir: %q, max_file: 32G, max_mem: 256M }\n",
+		port, MaxPayload, filepath.Join(dir, "store"))
 	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write the configuration of NATS: %w", err)
 	}

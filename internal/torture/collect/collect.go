@@ -70,11 +70,20 @@ func Hops(ctx context.Context, w *world.World) ([]check.Hop, error) {
 		}
 		hops = append(hops, check.Hop{Name: "outbox " + s.Outbox, Arrivals: arrivals, Wants: of(s), Since: since(s)})
 	}
+	for _, s := range w.Publishers() {
+		letters, err := arrivals(ctx, s, query("discarded"))
+		if err != nil {
+			return nil, err
+		}
+		// A relay that dies before it has saved sets an event aside again.
+		hops = append(hops, check.Hop{Name: "set aside " + s.Name, Arrivals: letters, MayRepeat: true, Unordered: true,
+			Wants: func(e check.Event) bool { return e.Outbox == s.Outbox && e.Type == world.Poison }})
+	}
 	stream, err := Stream(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	hops = append(hops, check.Hop{Name: "stream", Arrivals: stream, MayRepeat: true})
+	hops = append(hops, check.Hop{Name: "stream", Arrivals: stream, Wants: healthy, MayRepeat: true})
 	for _, s := range w.Consumers() {
 		messages, err := arrivals(ctx, s, fmt.Sprintf(query("inbox"), relation(s)))
 		if err != nil {
@@ -99,9 +108,12 @@ func of(s *world.Service) func(check.Event) bool {
 	case s.Filter != "":
 		return func(e check.Event) bool { return e.Type == world.Created }
 	default:
-		return nil
+		return healthy
 	}
 }
+
+// healthy is what the broker takes.
+func healthy(e check.Event) bool { return e.Type != world.Poison }
 
 // since is when a service's end may have begun to forget.
 func since(s *world.Service) time.Time {
@@ -182,6 +194,8 @@ type Counts struct {
 	// of its inbox.
 	Wanted, Reached, Inbox map[string]int64
 	Stream                 uint64
+	// Letters wait to be dealt with, Poison to be set aside.
+	Letters, Poison int64
 }
 
 // Done says that every effect is there.
@@ -191,7 +205,7 @@ func (c Counts) Done() bool {
 			return false
 		}
 	}
-	return true
+	return c.Letters == 0 && c.Poison <= 0
 }
 
 // String is how far things have got, for people.
@@ -200,6 +214,9 @@ func (c Counts) String() string {
 	for _, name := range slices.Sorted(maps.Keys(c.Wanted)) {
 		text += fmt.Sprintf(", %d of %d at %s", c.Reached[name], c.Wanted[name], name)
 	}
+	if c.Letters+c.Poison > 0 {
+		text += fmt.Sprintf(", %d letters and %d poisoned events to deal with", c.Letters, c.Poison)
+	}
 	return text
 }
 
@@ -207,15 +224,14 @@ func (c Counts) String() string {
 func Count(ctx context.Context, w *world.World) (Counts, error) {
 	c := Counts{Wanted: map[string]int64{}, Reached: map[string]int64{}, Inbox: map[string]int64{}}
 	for _, p := range w.Publishers() {
-		var all, created int64
+		var all, created, poison, letters int64
 		err := p.Do(ctx, func(conn *pgx.Conn) error {
-			return errors.Join(
-				conn.QueryRow(ctx, query("wanted"), nil).Scan(&all),
-				conn.QueryRow(ctx, query("wanted"), world.Created).Scan(&created))
+			return conn.QueryRow(ctx, query("wanted")).Scan(&all, &created, &poison, &letters)
 		})
 		if err != nil {
 			return c, fmt.Errorf("count what %s published: %w", p.Name, err)
 		}
+		c.Poison, c.Letters = c.Poison+poison, c.Letters+letters
 		for _, s := range w.Consumers() {
 			if s.Filter != "" {
 				c.Wanted[s.Name] += created

@@ -40,11 +40,12 @@ const (
 	AsyncCommit    Kind = "async-commit"    // publishers with synchronous_commit = off
 	OldTransaction Kind = "old-transaction" // transactions with an xid stay open throughout
 	WorkerCrash    Kind = "worker-crash"    // workers that drop their connection in the midst
+	Poison         Kind = "poison"          // events that the broker refuses
 )
 
 // All lists every kind, in the order in which they are shown.
 func All() []Kind {
-	return append(Scheduled(), AsyncCommit, OldTransaction, WorkerCrash)
+	return append(Scheduled(), AsyncCommit, OldTransaction, WorkerCrash, Poison)
 }
 
 // Scheduled lists the kinds that come and go.

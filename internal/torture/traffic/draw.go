@@ -8,6 +8,12 @@ import (
 	"time"
 )
 
+// One event in poisonOdds is larger than the broker takes.
+const (
+	poisonOdds  = 100
+	poisonBytes = 24 << 10
+)
+
 // planned is one event of a transaction, before its number is known.
 type planned struct {
 	key string // empty for none
@@ -137,6 +143,9 @@ func (p Publisher) events(random *rand.Rand, n int) []planned {
 		e.typ = p.Types[random.IntN(len(p.Types))]
 		e.op = []string{"insert", "update"}[random.IntN(2)]
 		e.pad = random.IntN(200)
+		if random.IntN(poisonOdds) == 0 && p.Poison != "" {
+			e.typ, e.pad = p.Poison, poisonBytes
+		}
 	}
 	t.sort()
 	return t.events

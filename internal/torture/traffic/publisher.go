@@ -18,6 +18,9 @@ type Publisher struct {
 	Outbox string
 	// Types are the event types to draw from.
 	Types []string
+	// Poison is the type of events that the broker refuses for their size;
+	// empty for none.
+	Poison string
 	// Prepares uses two-phase commit, Asynchronous commits that do not wait.
 	Prepares, Asynchronous bool
 	// Hasty, while it is set, lets all of them commit without waiting, so that

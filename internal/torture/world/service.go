@@ -24,6 +24,8 @@ type Service struct {
 	Subject  string
 	Filter   string
 	Pipeline string
+	// OnError is the policy for events that the broker refuses.
+	OnError string
 	// Retention is that of its outbox or inbox; 0 leaves the default.
 	Retention time.Duration
 	Relays    []*Relay
@@ -34,7 +36,12 @@ const (
 	Created   = "order.created"
 	Cancelled = "order.cancelled"
 	Stock     = "stock.changed"
+	// Poison is too large for the broker.
+	Poison = "poison"
 )
+
+// attempts is how often an event is tried before it is set aside.
+const attempts = 2
 
 // AnySubject is one that the stream takes.
 const AnySubject = "events.orders.insert"
@@ -43,9 +50,9 @@ const AnySubject = "events.orders.insert"
 func services(first, second *Cluster) []*Service {
 	return []*Service{
 		{Name: "orders", Cluster: first, Outbox: "order_events", Types: []string{Created, Created, Cancelled},
-			Subject: "events.orders.{op}", Pipeline: "orders-to-nats"},
+			Subject: "events.orders.{op}", Pipeline: "orders-to-nats", OnError: "park_key"},
 		{Name: "stock", Cluster: second, Outbox: "stock_events", Types: []string{Stock},
-			Subject: "events.stock.{op}", Pipeline: "stock-to-nats"},
+			Subject: "events.stock.{op}", Pipeline: "stock-to-nats", OnError: "dead_letter"},
 		{Name: "payments", Cluster: second, Inbox: "payment_triggers",
 			Subject: "events.>", Pipeline: "events-for-payments"},
 		{Name: "shipping", Cluster: first, Inbox: "shipping_triggers",
@@ -140,6 +147,9 @@ func (s *Service) Configure(ctx context.Context, conn *pgx.Conn, batchSize, lane
 	}
 	if s.Filter != "" {
 		config["transform"] = map[string]any{"filter": s.Filter}
+	}
+	if s.OnError != "" {
+		config["on_error"], config["max_attempts"] = s.OnError, attempts
 	}
 	if batchSize > 0 {
 		config["batch_size"] = batchSize

@@ -20,6 +20,44 @@ create table torture.ledger (
     at       timestamptz not null default clock_timestamp()
 );
 
+-- Events that the clerk found set aside, rightly, and gave up.
+create table torture.discarded (
+    n        bigint      generated always as identity,
+    event_id text        not null,
+    at       timestamptz not null default clock_timestamp()
+);
+
+-- What an operator does about dead letters: poison is given up, and what had
+-- to wait behind it is tried again.
+create function torture.clear_letters(pipeline text) returns bigint
+language plpgsql
+as $$
+declare
+    poison  bigint[];
+    events  text[];
+    waiting bigint[];
+begin
+    select array_agg(d.id order by d.id), array_agg(d.event_id order by d.id)
+    into poison, events
+    from tide.dead_letters d
+    where d.pipeline = clear_letters.pipeline and d.payload ->> 'event_type' = 'poison';
+    if poison is not null then
+        perform tide.dead_letter_discard(pipeline, poison);
+        insert into torture.discarded (event_id) select unnest(events);
+    end if;
+    select array_agg(d.id order by d.id)
+    into waiting
+    from tide.dead_letters d
+    where d.pipeline = clear_letters.pipeline
+        and d.payload ->> 'event_type' <> 'poison'
+        and d.retry_requested_at is null;
+    if waiting is not null then
+        perform tide.dead_letter_retry(pipeline, waiting);
+    end if;
+    return coalesce(cardinality(poison), 0) + coalesce(cardinality(waiting), 0);
+end
+$$;
+
 -- With a key, the number is drawn under the lock of the key's row, so that
 -- the order of numbers is the order of commits. Without one it is the
 -- writer's own.
