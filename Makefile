@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo torture install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify demo torture mutations install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -47,6 +47,10 @@ demo: ## see the whole bus move
 # How long each run takes, and where it leaves what it found.
 TORTURE_FOR ?= 30m
 TORTURE_DIR ?= torture-artefacts
+
+mutations: ## be wrong on purpose in every way that is known, and see that it is noticed
+	$(GO) test -count=1 -run 'TestAWrongRelayIsNoticed|TestARelayWithoutFenceIsNoticed' ./e2e
+	$(GO) run ./internal/torture/mutate
 
 torture: ## break everything for half an hour on the oldest and the newest PostgreSQL
 	$(GO) build -o bin/pg-tide-torture ./cmd/pg-tide

@@ -40,7 +40,7 @@ func near(db *catalog.Catalog) builtin.Near {
 		Reader: func(spec pipeline.Spec) relay.Reader { return outbox.New(db, spec) },
 		Inbox:  func(spec pipeline.Spec) relay.Inbox { return inbox.New(db, spec) },
 		DeadLetters: func(spec pipeline.Spec) relay.DeadLetters {
-			return db.DeadLetters(catalog.Owner{PipelineID: spec.ID, Fence: spec.Fence})
+			return db.DeadLetters(catalog.OwnerOf(spec))
 		},
 	}
 }

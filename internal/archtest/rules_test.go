@@ -66,6 +66,7 @@ var rules = map[string]rule{
 	"internal/torture": {ours: []string{"internal/torture/", "internal/throwaway", "internal/run"}},
 	// the parts that are pure, or know one thing alone
 	"internal/torture/check":   {},
+	"internal/torture/mutate":  {ours: []string{"internal/fault", "internal/torture", "internal/torture/check"}},
 	"internal/torture/plan":    {},
 	"internal/torture/process": {ours: []string{"internal/run"}},
 	"internal/torture/proxy":   {ours: []string{"internal/run"}},

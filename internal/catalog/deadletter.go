@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/fault"
@@ -31,7 +32,8 @@ func (c *Catalog) DeadLetters(owner Owner) *DeadLetters {
 }
 
 // Add stores letters durably, all or none. Adding one again changes its error
-// and attempts only, and nothing when it was never attempted this time. What jsonb refuses is kept in the body.
+// and attempts only, and nothing when it was never attempted this time. What
+// jsonb refuses is kept in the body.
 func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) error {
 	const doing = "add dead letters"
 	if fault.Mutant(fault.DropLetters) {
@@ -40,15 +42,10 @@ func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) err
 	fault.At(fault.LettersBeforeAdd)
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	err := pgx.BeginFunc(ctx, d.catalog.pool, func(tx pgx.Tx) error {
-		for i := range letters {
-			if err := d.add(ctx, tx, &letters[i]); err != nil {
-				return err
-			}
-		}
-		fault.At(fault.LettersAmidAdd)
-		return nil
-	})
+	err := d.inTransaction(ctx, letters, d.addTogether)
+	if isDataError(err) {
+		err = d.inTransaction(ctx, letters, d.addEach)
+	}
 	if err == nil {
 		fault.At(fault.LettersAfterAdd)
 	}
@@ -57,6 +54,48 @@ func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) err
 		return err
 	}
 	return d.catalog.explain(doing, err)
+}
+
+func (d *DeadLetters) inTransaction(ctx context.Context, letters []message.DeadLetter,
+	add func(ctx context.Context, tx pgx.Tx, letters []message.DeadLetter) error) error {
+	return pgx.BeginFunc(ctx, d.catalog.pool, func(tx pgx.Tx) error {
+		if err := add(ctx, tx, letters); err != nil {
+			return err
+		}
+		fault.At(fault.LettersAmidAdd)
+		return nil
+	})
+}
+
+// addTogether adds letters as they are, in one round trip: the events that are
+// parked behind a poison one may come as fast as any.
+func (d *DeadLetters) addTogether(ctx context.Context, tx pgx.Tx, letters []message.DeadLetter) error {
+	batch := &pgx.Batch{}
+	for i := range letters {
+		arguments, err := d.arguments(&letters[i])
+		if err != nil {
+			return err
+		}
+		batch.Queue(fenced(deadLetterAddSQL), arguments...).Exec(wasAdded)
+	}
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// addEach finds out which letters hold what the database refuses.
+func (d *DeadLetters) addEach(ctx context.Context, tx pgx.Tx, letters []message.DeadLetter) error {
+	for i := range letters {
+		if err := d.add(ctx, tx, &letters[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func wasAdded(tag pgconn.CommandTag) error {
+	if tag.RowsAffected() == 0 {
+		return superseded("add dead letters")
+	}
+	return nil
 }
 
 // add tries the letter as it is, and without its JSON if that is refused.
@@ -84,28 +123,34 @@ func (d *DeadLetters) add(ctx context.Context, tx pgx.Tx, letter *message.DeadLe
 }
 
 func (d *DeadLetters) insert(ctx context.Context, tx pgx.Tx, letter *message.DeadLetter) error {
-	headers, err := transportHeaders(letter.TransportHeaders)
+	arguments, err := d.arguments(letter)
 	if err != nil {
 		return err
+	}
+	tag, err := tx.Exec(ctx, fenced(deadLetterAddSQL), arguments...)
+	if err != nil {
+		return err
+	}
+	return wasAdded(tag)
+}
+
+func (d *DeadLetters) arguments(letter *message.DeadLetter) ([]any, error) {
+	headers, err := transportHeaders(letter.TransportHeaders)
+	if err != nil {
+		return nil, err
 	}
 	m := &letter.Message
 	var published *time.Time
 	if !m.Time.IsZero() {
 		published = &m.Time
 	}
-	tag, err := tx.Exec(ctx, fenced(deadLetterAddSQL),
+	return []any{
 		d.owner.PipelineID, d.catalog.relay.ID, d.owner.Fence,
 		identity(letter), storable(m.EventID), m.OutboxID, storable(m.Source), storable(m.Stream),
 		storable(m.Key), storable(m.Op), storable(m.EventType), published, storable(m.Destination),
 		jsonText(m.Payload), jsonText(m.Headers), letter.Body, headers, storable(letter.Coordinates),
-		storable(letter.Error), letter.Attempts, letter.HoldsKey)
-	if err != nil {
-		return err
-	}
-	if tag.RowsAffected() == 0 {
-		return superseded("add dead letters")
-	}
-	return nil
+		storable(letter.Error), letter.Attempts, letter.HoldsKey,
+	}, nil
 }
 
 // identity is what the same failure is recognised by: the event id, else the
@@ -216,7 +261,7 @@ func (d *DeadLetters) Settle(ctx context.Context, id int64, failure error) error
 	args := []any{d.owner.PipelineID, d.catalog.relay.ID, d.owner.Fence, id}
 	if failure != nil {
 		sql = deadLetterReturnSQL
-		args = append(args, storable(failure.Error()))
+		args = append(args, storable(failure.Error()), d.owner.Version)
 	}
 	var owners int
 	if err := d.catalog.pool.QueryRow(ctx, fenced(sql), args...).Scan(&owners); err != nil {

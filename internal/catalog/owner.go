@@ -13,10 +13,14 @@ import (
 type Owner struct {
 	PipelineID int64
 	Fence      int64
+	// Version is that of the configuration that the relay works by; 0 is not compared.
+	Version int64
 }
 
 // OwnerOf is the ownership that a spec was claimed with.
-func OwnerOf(spec pipeline.Spec) Owner { return Owner{PipelineID: spec.ID, Fence: spec.Fence} }
+func OwnerOf(spec pipeline.Spec) Owner {
+	return Owner{PipelineID: spec.ID, Fence: spec.Fence, Version: spec.Version}
+}
 
 // ErrSuperseded is wrapped by what a relay gets that no longer owns a pipeline.
 var ErrSuperseded = errors.New("another relay owns the pipeline now, or the server was restarted or replaced")

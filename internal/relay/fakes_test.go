@@ -333,7 +333,7 @@ func (f *fakeLetters) Due(_ context.Context, limit int, inOrder bool) (due []mes
 			waits[l.Message.Key] = true
 		}
 		asked := f.due[l.ID] || inOrder && l.HoldsKey && l.Attempts == 0
-		if asked && !(inOrder && waits[l.Message.Key]) && len(due) < limit {
+		if asked && (!inOrder || !waits[l.Message.Key]) && len(due) < limit {
 			due = append(due, l)
 		}
 	}

@@ -174,7 +174,7 @@ func (f *forward) deal(ctx context.Context) error {
 		}
 		t, err := f.tracker.admit(ctx, page.Position, len(page.Messages), bytes)
 		if err != nil {
-			return nil //nolint:nilerr // stopped: it was not sent and is read again
+			return nil // stopped: it was not sent and is read again
 		}
 		pieces := make([][]item, len(f.lanes))
 		for i := range page.Messages {

@@ -51,14 +51,12 @@ func (i *inserter) store(ctx, intake context.Context) error {
 		if err := i.refreshHolds(ctx); err != nil {
 			return err
 		}
-		switch err := i.storeBatch(ctx, pace, batch); {
-		case errors.Is(err, errIntakeDone):
+		err := i.storeBatch(ctx, pace, batch)
+		if intake.Err() != nil && (err == nil || errors.Is(err, errIntakeDone)) {
 			return nil // what is not settled comes again
-		case err != nil:
-			return err
 		}
-		if intake.Err() != nil {
-			return nil
+		if err != nil {
+			return err
 		}
 	}
 	return nil

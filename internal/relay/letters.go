@@ -24,16 +24,25 @@ type retrier interface {
 // retryLetters tries dead letters again when somebody asked for it, beside the
 // flow: what goes wrong with a letter is written on the letter. Its context
 // ends when intake is done.
+//
+// A letter that fails for a reason not its own is put off. When that happens
+// again, and nothing else moved meanwhile, the session itself may be broken:
+// nobody but an event would notice.
 func (s *session) retryLetters(ctx context.Context, by retrier) error {
+	failedAt := int64(-1)
 	for {
+		steps := s.memory.steps.Load()
 		more, err := s.retryDue(ctx, by)
 		stopped := ctx.Err() != nil
 		switch {
 		case stopped:
 			return nil //nolint:nilerr // a call that a stop cut short is no failure
-		case isSuperseded(err):
+		case isSuperseded(err), err != nil && failedAt == steps:
 			return err
-		case err != nil:
+		case err == nil:
+			failedAt = -1
+		default:
+			failedAt = steps
 			s.health.logger.DebugContext(ctx, "retry of dead letters put off", "error", err)
 		}
 		if more {

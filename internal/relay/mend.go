@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
 
@@ -30,9 +31,10 @@ type backlog struct {
 // insert puts a refused event in its place. What was sent before it became
 // known and is refused later may belong in front of what waits already.
 func (b *backlog) insert(it item) {
-	at, _ := slices.BinarySearchFunc(b.queue, it.number, func(other item, number uint64) int {
-		return int(other.number) - int(number) //nolint:gosec // numbers count the events of a session
-	})
+	at := len(b.queue)
+	for at > 0 && b.queue[at-1].number > it.number {
+		at--
+	}
 	b.queue = slices.Insert(b.queue, at, it)
 }
 
@@ -141,7 +143,7 @@ func (l *lane) block(b *backlog, head item) {
 // although it was refused once more, and overtake it if a later attempt succeeds.
 func (l *lane) try(ctx, pace context.Context, b *backlog, head item) error {
 	if l.memory.limiter.Wait(pace, 1) != nil {
-		return nil
+		return nil //nolint:nilerr // stopping
 	}
 	envelope, keep, err := l.prepare(head.event)
 	switch {
@@ -243,7 +245,7 @@ func (l *lane) flush(ctx, pace context.Context, b *backlog) error {
 		return nil
 	}
 	if len(p.items) > 0 && l.memory.limiter.Wait(pace, len(p.items)) != nil {
-		return nil
+		return nil //nolint:nilerr // stopping
 	}
 	left, err := l.sendWaiting(ctx, p)
 	if err != nil {
@@ -273,61 +275,73 @@ func (p *parcel) cutBefore(number uint64, first []item) []item {
 // gather takes the events at the front of a backlog up to one that is refused
 // by itself: those of parked keys, and those to send.
 func (l *lane) gather(b *backlog) (first, toPark []item, p *parcel, err error) {
-	most := l.limits.BatchSize
+	most := l.limits.BatchSize * l.options.Window
 	if burst := l.memory.limiter.Burst(); burst > 0 {
-		most = min(most, burst)
+		most = burst
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	first = slices.Clone(b.queue[:min(most, len(b.queue))])
+	l.mu.Unlock()
 	p = &parcel{}
-	for i := range b.queue[:min(most, len(b.queue))] {
-		it := &b.queue[i]
-		switch {
-		case it.err != nil:
-			return b.queue[:i:i], toPark, p, nil
-		case l.isHeld(it.event):
+	for i := range first {
+		it := &first[i]
+		if it.err == nil && l.isHeld(it.event) { // mend alone changes what is held
 			toPark = append(toPark, *it)
 			continue
 		}
-		envelope, keep, err := l.prepare(it.event)
-		if err != nil && !isRefusal(err) {
-			return nil, nil, nil, err
+		var envelope message.Envelope
+		keep := true
+		if it.err == nil {
+			envelope, keep, err = l.prepare(it.event)
+			if err != nil && !isRefusal(err) {
+				return nil, nil, nil, err
+			}
+			it.refuseForGood(err)
 		}
-		if it.refuseForGood(err); it.err != nil {
-			return b.queue[:i:i], toPark, p, nil
-		}
-		if !keep {
+		switch {
+		case it.err != nil:
+			l.mu.Lock()
+			b.queue[i] = *it
+			l.mu.Unlock()
+			return first[:i], toPark, p, nil
+		case !keep:
 			p.filtered = append(p.filtered, *it)
-			continue
+		default:
+			p.items, p.envelopes = append(p.items, *it), append(p.envelopes, envelope)
 		}
-		p.items, p.envelopes = append(p.items, *it), append(p.envelopes, envelope)
 	}
-	return b.queue[:min(most, len(b.queue)):min(most, len(b.queue))], toPark, p, nil
+	return first, toPark, p, nil
 }
 
-// sendWaiting sends a parcel of events that wait for one another and returns
-// those that still have to, in order.
+// sendWaiting sends a parcel of events that wait for one another, a batch
+// behind the other, and returns those that still have to, in order.
 func (l *lane) sendWaiting(ctx context.Context, p *parcel) (left []item, err error) {
-	for len(p.envelopes) > 0 {
-		receipt, err := l.sendNow(ctx, p.envelopes)
-		if partial, ok := partialOf(err, len(p.envelopes)); partial != nil && ok && allRejected(partial) {
+	var sent []shipment
+	stop := len(p.items) // in front of an event that the sink will not take
+	for from := 0; from < stop; {
+		n := min(l.limits.BatchSize, stop-from)
+		receipt, err := l.sendNow(ctx, p.envelopes[from:from+n])
+		if partial, ok := partialOf(err, n); partial != nil && ok && allRejected(partial) {
 			for i, refusal := range partial.Failed {
-				p.items[i].refuseForGood(refusal)
+				p.items[from+i].refuseForGood(refusal)
 			}
-			cut := partial.Indices()[0]
-			left = append(slices.Clone(p.items[cut:]), left...)
-			p.items, p.envelopes = p.items[:cut], p.envelopes[:cut]
+			stop = from + partial.Indices()[0]
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		taken, refused, err := l.outcome(ctx, receipt, p.items)
+		sent = append(sent, shipment{items: p.items[from : from+n], receipt: receipt})
+		from += n
+	}
+	var refused []item
+	for _, s := range sent {
+		taken, some, err := l.outcome(ctx, s.receipt, s.items)
 		if err != nil {
 			return nil, err
 		}
 		l.health.count(len(taken), 0, 0)
-		return append(refused, left...), nil
+		refused = append(refused, some...)
 	}
-	return left, nil
+	return append(refused, p.items[stop:]...), nil
 }

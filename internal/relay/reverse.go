@@ -155,7 +155,7 @@ func (r *reverse) deal(ctx context.Context) error {
 		}
 		t, err := r.tracker.admit(ctx, d, len(d.Envelopes), bytes)
 		if err != nil {
-			return nil //nolint:nilerr // stopped
+			return nil // stopped
 		}
 		if err := r.dealOne(t); err != nil {
 			return err

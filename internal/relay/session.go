@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
@@ -17,6 +18,8 @@ import (
 type memory struct {
 	limiter *retry.Limiter
 	breaker *retry.Breaker
+	// steps counts what became durable.
+	steps atomic.Int64
 
 	mu sync.Mutex
 	// refused counts how often the sink refused an event, by event id.
@@ -110,6 +113,7 @@ func (s *session) addLetters(ctx context.Context, letters []message.DeadLetter) 
 
 // progress says that something durable happened.
 func (s *session) progress() {
+	s.memory.steps.Add(1)
 	s.memory.breaker.Success()
 	s.health.well()
 }

@@ -29,12 +29,27 @@ const (
 	codeContainsDuplicate jetstream.ErrorCode = 10201
 )
 
-// orderedReceipt stores events of a replicated stream, batch after batch,
-// each whole or not at all.
+// sentInOrder reports whether the stream can refuse an event and take one that
+// was sent behind it, so that nothing may be on its way behind an event.
+func sentInOrder(cfg *jetstream.StreamConfig) bool {
+	return cfg.Replicas > 1 && cfg.AllowAtomicPublish || refusesSome(cfg)
+}
+
+// refusesSome reports whether the stream refuses events when it is full: then a
+// large one may be refused and a small one behind it taken.
+func refusesSome(cfg *jetstream.StreamConfig) bool {
+	return cfg.Discard == jetstream.DiscardNew &&
+		(cfg.MaxBytes > 0 || cfg.MaxMsgs > 0 || cfg.DiscardNewPerSubject && cfg.MaxMsgsPerSubject > 0)
+}
+
+// orderedReceipt stores events of a replicated stream, or of one that refuses
+// events when it is full: batch after batch, each whole or not at all, or event
+// by event where the stream takes no atomic batches.
 //
 // Without it: events 1 to 9 are on their way while the stream changes its
 // leader. 1 to 4 find no leader and are refused, 5 to 9 reach the new one and
-// are stored; 1 to 4 are sent again and lie behind.
+// are stored; 1 to 4 are sent again and lie behind. Or 5 is larger than the room
+// that is left, 6 to 9 are not, and 5 is stored once there is room again.
 type orderedReceipt struct {
 	conn     *connection
 	stream   *jetstream.StreamInfo
@@ -71,7 +86,12 @@ func (r *orderedReceipt) store(ctx context.Context) error {
 	for len(r.messages) > 0 {
 		n := min(len(r.messages), maxAtomicBatch)
 		chunk := r.messages[:n]
-		err := r.commit(ctx, chunk)
+		var err error
+		if r.stream.Config.AllowAtomicPublish {
+			err = r.commit(ctx, chunk)
+		} else {
+			err = r.oneByOne(ctx, chunk)
+		}
 		if codeOf(err) == codeContainsDuplicate {
 			// A resend, partly stored already: one by one, which keeps order too.
 			err = r.oneByOne(ctx, chunk)

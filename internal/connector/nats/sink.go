@@ -112,7 +112,7 @@ func (s *Sink) Open(ctx context.Context) error {
 	conn.owns = s.owns
 	s.conn, s.streams, s.last = conn, streams, nil
 	s.marks.reset()
-	s.ordered = len(streams) == 1 && streams[0].Config.Replicas > 1 && streams[0].Config.AllowAtomicPublish
+	s.ordered = len(streams) == 1 && sentInOrder(&streams[0].Config)
 	return nil
 }
 

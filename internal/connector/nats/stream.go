@@ -247,7 +247,7 @@ func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, 
 	if f.settings.replicas > next.Replicas {
 		next.Replicas, changed = f.settings.replicas, true
 	}
-	if next.Replicas > 1 && !next.AllowAtomicPublish && f.conn.atLeast(2, 12) {
+	if (next.Replicas > 1 || refusesSome(&next)) && !next.AllowAtomicPublish && f.conn.atLeast(2, 12) {
 		next.AllowAtomicPublish, changed = true, true
 	}
 	if !changed {
@@ -352,6 +352,9 @@ func warnOfLoss(cfg *jetstream.StreamConfig, log *slog.Logger) {
 	}
 	if cfg.Replicas > 1 && !cfg.AllowAtomicPublish {
 		log.Warn("stream takes no atomic batches; order may suffer when it changes its leader (set allow_atomic, server 2.12 and newer)", "stream", cfg.Name)
+	}
+	if refusesSome(cfg) && !cfg.AllowAtomicPublish {
+		log.Warn("stream refuses events when it is full and takes no atomic batches; to keep their order, events are sent one by one (set allow_atomic, server 2.12 and newer)", "stream", cfg.Name)
 	}
 	if cfg.Duplicates > 0 && cfg.Duplicates < 2*time.Second {
 		log.Warn("stream forgets message ids quickly; a resend may be stored twice", "stream", cfg.Name, "duplicate_window", cfg.Duplicates)
