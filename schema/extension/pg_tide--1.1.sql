@@ -1181,7 +1181,7 @@ begin
 end
 $$;
 comment on function tide.inbox_create(text, integer, interval, boolean) is
-'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention; ordered keeps the order of each key.
+'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention, and their event ids for as long again; ordered keeps the order of each key.
 Example: select tide.inbox_create(''payment_triggers'', max_attempts => 5);';
 
 -- Whoever may do something with the one table may then do it with the other.
@@ -1285,6 +1285,14 @@ declare
     step    text;
     waiting jsonb := '[]';
 begin
+    -- Under an older snapshot, messages would be overlooked and removed.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('tide.inbox_maintain works in READ COMMITTED only, and this transaction is %s',
+                upper(current_setting('transaction_isolation'))),
+            hint = 'Call it by itself, outside a transaction of yours.';
+    end if;
     if inbox is not null then
         perform tide.inbox_id(inbox);
     end if;
@@ -1873,6 +1881,14 @@ as $$
 declare
     rotation tide.inbox_rotation;
 begin
+    -- Under a snapshot from before the lock, what others inserted would be overlooked.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('messages are inserted into an inbox in READ COMMITTED only, and this transaction is %s',
+                upper(current_setting('transaction_isolation'))),
+            hint = 'Begin it with: begin isolation level read committed.';
+    end if;
     perform pg_advisory_xact_lock_shared(1953063015, inbox_id);
     select r.* into rotation from tide.inbox_rotation r where r.inbox_id = inbox_enter.inbox_id;
     part := rotation.part;
