@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify demo torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -44,8 +44,17 @@ verify: ## fail when a generated file differs from its source
 demo: ## see the whole bus move
 	$(GO) run ./cmd/pg-tide demo
 
+# How long each run takes, and where it leaves what it found.
+TORTURE_FOR ?= 30m
+TORTURE_DIR ?= torture-artefacts
+
+torture: ## break everything for half an hour on the oldest and the newest PostgreSQL
+	$(GO) build -o bin/pg-tide-torture ./cmd/pg-tide
+	bin/pg-tide-torture torture --for $(TORTURE_FOR) --postgres oldest --dir $(TORTURE_DIR)/oldest
+	bin/pg-tide-torture torture --for $(TORTURE_FOR) --postgres newest --dir $(TORTURE_DIR)/newest
+
 install: ## place the extension's files where pg_config says: make install PG_CONFIG=/path/to/pg_config
 	$(GO) run ./cmd/pg-tide extension --dest "$$($(PG_CONFIG) --sharedir)/extension"
 
 clean: ## remove what build made
-	rm -rf bin dist
+	rm -rf bin dist $(TORTURE_DIR)

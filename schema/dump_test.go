@@ -16,19 +16,19 @@ import (
 // everyRow lists what users and relays have put there, and the sequences: the
 // columns that the first version had.
 const everyRow = `
-	select 'node ' || n::text as line from tide.node n
+	select 'node ' || (n.singleton, n.database_id, n.incarnation, n.floor_id, n.installed_at)::text as line from tide.node n
 	union all select 'outbox ' || (o.id, o.name, o.enabled, o.retention, o.part, o.created_at)::text from tide.outbox o
 	union all select 'part ' || (p.part, p.outbox_id, p.used_since)::text from tide.outbox_part p
 	union all select 'publisher ' || p::text from tide.outbox_publisher p
 	union all select 'event ' || e::text from tide.outbox_event e
 	union all select 'inbox ' || i::text from tide.inbox i
 	union all select 'message ' || m::text from tide.inbox_message m
-	union all select 'pipeline ' || p::text from tide.pipeline p
-	union all select 'owner ' || o::text from tide.pipeline_owner o
+	union all select 'pipeline ' || (p.id, p.name, p.direction, p.outbox_id, p.inbox_id, p.config, p.enabled, p.version, p.created_at, p.updated_at)::text from tide.pipeline p
+	union all select 'owner ' || (o.pipeline_id, o.relay_id, o.fence, o.since)::text from tide.pipeline_owner o
 	union all select 'position ' || p::text from tide.pipeline_position p
 	union all select 'state ' || s::text from tide.pipeline_state s
 	union all select 'relay ' || r::text from tide.relay_instance r
-	union all select 'dead letter ' || d::text from tide.dead_letter d
+	union all select 'dead letter ' || (to_jsonb(d) - 'holds_key')::text from tide.dead_letter d
 	union all select 'sequence ' || s.schemaname || '.' || s.sequencename || ' ' || coalesce(s.last_value::text, '')
 		from pg_sequences s where s.schemaname = 'tide'
 	order by line`

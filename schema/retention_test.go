@@ -76,10 +76,10 @@ func publish(t testing.TB, conn *pgx.Conn, outbox string, count int) {
 // deliverAll saves a position that has everything which is committed now.
 func deliverAll(t testing.TB, conn *pgx.Conn, pipeline string) {
 	t.Helper()
-	exec(t, conn, `insert into tide.pipeline_position (pipeline_id, seq, snapshot, last_id, bound, incarnation)
+	exec(t, conn, `insert into tide.pipeline_position (pipeline_id, seq, snapshot, last_id, bound, floor_id, incarnation)
 		select p.id, coalesce((select max(seq) from tide.pipeline_position s where s.pipeline_id = p.id), 0) + 1, pg_current_snapshot(),
-			(select max(id) from tide.outbox_event), pg_current_xact_id(), 1
-		from tide.pipeline p where p.name = $1`, pipeline)
+			(select max(id) from tide.outbox_event), pg_current_xact_id(), n.floor_id, n.incarnation
+		from tide.pipeline p cross join tide.node n where p.name = $1`, pipeline)
 }
 
 func retained(t testing.TB, conn *pgx.Conn) int {
@@ -93,23 +93,20 @@ func TestPartitionsTakeTurnsAndAreEmptiedAfterTheRetention(t *testing.T) {
 		exec(t, conn, `select tide.outbox_create('o', '4 hours'), tide.relay_set_outbox('p', 'o', `+natsSink+`)`)
 		expectSteps(t, conn, "")
 		publish(t, conn, "o", 3)
-		expectSteps(t, conn, "prepared 2")
 		age(t, conn, "59 minutes")
 		expectSteps(t, conn, "")
 		age(t, conn, "1 minute")
-		expectSteps(t, conn, "rotated 2")
+		expectSteps(t, conn, "prepared 2, rotated 2")
 		publish(t, conn, "o", 2)
 		if n := value[int](t, conn, `select count(*) from tide.outbox_event_2`); n != 2 {
 			t.Errorf("%d of 2 events are in the new partition", n)
 		}
-		expectSteps(t, conn, "prepared 3")
 		deliverAll(t, conn, "p")
 		age(t, conn, "3 hours 59 minutes")
-		expectSteps(t, conn, "rotated 3")
+		expectSteps(t, conn, "prepared 3, rotated 3")
 		publish(t, conn, "o", 1)
 		age(t, conn, "2 minutes")
-		// The first is emptied and serves as the reserve.
-		expectSteps(t, conn, "prepared 4, emptied 1")
+		expectSteps(t, conn, "emptied 1")
 		if n := retained(t, conn); n != 3 {
 			t.Errorf("%d events are retained, want the 3 of the younger partitions", n)
 		}
@@ -131,9 +128,8 @@ func TestRetentionKeepsWhatAPipelineHasNotDelivered(t *testing.T) {
 		exec(t, conn, `select tide.outbox_create('o', '1 hour'), tide.relay_set_outbox('p', 'o', `+natsSink+`),
 			tide.relay_set_outbox('paused', 'o', `+natsSink+`, enabled => false)`)
 		publish(t, conn, "o", 10)
-		maintain(t, conn)
 		age(t, conn, "3 hours")
-		expectSteps(t, conn, "rotated 2")
+		expectSteps(t, conn, "prepared 2, rotated 2")
 		age(t, conn, "3 hours")
 		expectSteps(t, conn, "")
 		deliverAll(t, conn, "p")
@@ -166,9 +162,8 @@ func TestAnOutboxWithoutPipelinesKeepsEventsForItsRetentionAlone(t *testing.T) {
 	conn := embedded(t, 0)
 	exec(t, conn, `select tide.outbox_create('o', '1 hour')`)
 	publish(t, conn, "o", 10)
-	maintain(t, conn)
 	age(t, conn, "1 hour")
-	expectSteps(t, conn, "rotated 2")
+	expectSteps(t, conn, "prepared 2, rotated 2")
 	age(t, conn, "50 minutes")
 	expectSteps(t, conn, "")
 	age(t, conn, "11 minutes")
@@ -228,9 +223,8 @@ func TestAnEventThatCommitsLateIsNotRemoved(t *testing.T) {
 		exec(t, late, `begin`)
 		publish(t, late, "o", 1)
 		publish(t, conn, "o", 3)
-		maintain(t, conn)
 		exec(t, conn, `update tide.outbox_part set used_since = used_since - interval '1 hour'`)
-		expectSteps(t, conn, "")
+		expectSteps(t, conn, "prepared 2")
 		// The reserve is not for somebody who does not know it.
 		publish(t, late, "o", 1)
 		exec(t, late, `commit; begin`)
@@ -266,10 +260,10 @@ func TestPublishersWithAnOldViewOfTheOutboxLoseNothingAndDoNotFail(t *testing.T)
 			exec(t, prepared, `execute pub`)
 			publish(t, bulk, "o", 1)
 		}
-		maintain(t, conn)
+		age(t, conn, "1 hour")
+		expectSteps(t, conn, "prepared 2")
 		exec(t, bulk, `commit; begin`)
 		publish(t, bulk, "o", 1)
-		age(t, conn, "1 hour")
 		expectSteps(t, conn, "rotated 2")
 		exec(t, prepared, `execute pub`)
 		publish(t, bulk, "o", 1)
@@ -277,13 +271,13 @@ func TestPublishersWithAnOldViewOfTheOutboxLoseNothingAndDoNotFail(t *testing.T)
 		deliverAll(t, conn, "p")
 		exec(t, conn, `update tide.outbox_event set published_at = published_at - interval '3 hours';
 			update tide.outbox_part set retired_at = retired_at - interval '3 hours'`)
-		expectSteps(t, conn, "prepared 3, emptied 1")
+		expectSteps(t, conn, "emptied 1")
 		// Its snapshot still shows the first partition as the current one.
 		publish(t, repeatable, "o", 1)
 		exec(t, repeatable, `commit`)
 		expectSteps(t, conn, "")
 		age(t, conn, "5 hours")
-		expectSteps(t, conn, "rotated 3")
+		expectSteps(t, conn, "prepared 3, rotated 3")
 		if n := value[int](t, conn, `select count(*) from tide.outbox_event_1`); n != 1 {
 			t.Error("an event was removed before it was delivered")
 		}
@@ -307,11 +301,10 @@ func TestAnOldSnapshotDoesNotKeepTheSpace(t *testing.T) {
 		exec(t, conn, `select tide.outbox_publish('o', jsonb_build_object('text', repeat('x', 500))) from generate_series(1, 20000)`)
 		bytes := func() int64 { return value[int64](t, conn, `select bytes from tide.outbox_retention`) }
 		full := bytes()
-		maintain(t, conn)
 		// Updating ages them at the price of as much again, which is none of the product's.
 		exec(t, conn, `update tide.outbox_part set used_since = used_since - interval '2 hours'`)
 		deliverAll(t, conn, "p")
-		expectSteps(t, conn, "rotated 2")
+		expectSteps(t, conn, "prepared 2, rotated 2")
 		age(t, conn, "2 hours")
 		expectSteps(t, conn, "emptied 1")
 		if empty := bytes(); full < 10<<20 || empty > 1<<17 {
@@ -352,11 +345,12 @@ func TestOneSessionMaintainsAtATime(t *testing.T) {
 	conn := embedded(t, 0)
 	exec(t, conn, `select tide.outbox_create('o', '1 hour')`)
 	publish(t, conn, "o", 1)
+	age(t, conn, "1 hour")
 	other := pgtest.Conn(t, conn.Config().ConnString())
 	exec(t, other, `begin; select * from tide.maintain()`)
 	expectSteps(t, conn, "")
 	exec(t, other, `rollback`)
-	expectSteps(t, conn, "prepared 2")
+	expectSteps(t, conn, "prepared 2, rotated 2")
 }
 
 func TestWhatADroppedOutboxLeftIsEmptiedOnceMore(t *testing.T) {
@@ -375,6 +369,24 @@ func TestWhatADroppedOutboxLeftIsEmptiedOnceMore(t *testing.T) {
 	exec(t, conn, `select tide.outbox_create('a'), tide.outbox_create('b')`)
 	if got := value[string](t, conn, `select string_agg(name || part, ' ' order by name) from tide.outbox`); got != "a1 b2" {
 		t.Errorf("the outboxes have parts %s", got)
+	}
+}
+
+func TestAnOutboxThatIsDeliveredNeedsFivePartitions(t *testing.T) {
+	conn := embedded(t, 0)
+	exec(t, conn, `select tide.outbox_create('o', '4 hours'), tide.relay_set_outbox('p', 'o', `+natsSink+`)`)
+	for range 60 {
+		publish(t, conn, "o", 1)
+		deliverAll(t, conn, "p")
+		age(t, conn, "11 minutes")
+		maintain(t, conn)
+	}
+	if n := value[int](t, conn, `select partitions from tide.outbox_retention`); n != 5 {
+		t.Errorf("%d partitions after 11 hours, with a retention of 4", n)
+	}
+	// An hour and a quarter, in steps of eleven minutes, over the retention.
+	if n := retained(t, conn); n < 22 || n > 30 {
+		t.Errorf("%d events are retained of the 22 within the retention", n)
 	}
 }
 
@@ -401,7 +413,7 @@ func TestPartitionsSurviveADumpAndGoOnTakingTurns(t *testing.T) {
 	dump, restore := dumpTools(t)
 	source := pgtest.Default(t.Context())
 	from := embeddedAlone(t, source)
-	exec(t, from, `select tide.outbox_create('o', '1 hour'), tide.relay_set_outbox('p', 'o', `+natsSink+`), tide.outbox_set('o', warn_bytes => 123456789)`)
+	exec(t, from, `select tide.outbox_create('o', '1 hour'), tide.relay_set_outbox('p', 'o', `+natsSink+`), tide.outbox_set('o', warn_bytes => 123456789), tide.node_check(1, 1)`)
 	for range 3 {
 		publish(t, from, "o", 5)
 		maintain(t, from)
@@ -426,6 +438,8 @@ func TestPartitionsSurviveADumpAndGoOnTakingTurns(t *testing.T) {
 		if n := retained(t, to); n != 20 {
 			t.Errorf("%d events are left of 20 that nobody has delivered", n)
 		}
+		// The xids in the restored rows are of another history: a relay notices.
+		exec(t, to, `select tide.node_check(2, 2)`)
 		deliverAll(t, to, "p")
 		age(t, to, "2 hours")
 		maintain(t, to)
@@ -446,9 +460,9 @@ func TestAnUpgradedOutboxTakesTurns(t *testing.T) {
 		if err := schema.Upgrade(t.Context(), conn); err != nil {
 			t.Fatal(err)
 		}
-		expectSteps(t, conn, "prepared 2")
+		expectSteps(t, conn, "")
 		age(t, conn, "2 hours")
-		expectSteps(t, conn, "rotated 2")
+		expectSteps(t, conn, "prepared 2, rotated 2")
 		age(t, conn, "2 hours")
 		expectSteps(t, conn, "")
 		deliverAll(t, conn, "p")

@@ -186,9 +186,10 @@ func TestACopiedDatabaseIsNoticed(t *testing.T) {
 	conn := embedded(t, 0)
 	exec(t, conn, `select tide.outbox_create('o')`)
 	exec(t, conn, `select tide.outbox_publish('o', '{}'::jsonb) from generate_series(1, 7)`)
+	exec(t, conn, `update tide.node set system_identifier = null, database_oid = null`)
 	check := func(system, oid int) string {
 		t.Helper()
-		return value[string](t, conn, `select concat_ws(' ', incarnation, floor_id) from tide.node_check($1, $2::int::oid)`, system, oid)
+		return value[string](t, conn, `select concat_ws(' ', incarnation, floor_id) from tide.node_check($1, $2::int::oid, 1)`, system, oid)
 	}
 	for i, c := range []struct {
 		system, oid int

@@ -85,8 +85,17 @@ func (b *Builder) forward(plan relay.Plan, technology *Technology, values config
 	plan.Changes = append(plan.Changes, router)
 	plan.Reader = b.Near.Reader(plan.Spec)
 	ends.Templates = templates
-	plan.Sink, err = technology.Sink(values, ends)
-	return plan, err
+	if plan.Sink, err = technology.Sink(values, ends); err != nil {
+		return plan, err
+	}
+	for range plan.Limits.Lanes - 1 {
+		sink, err := technology.Sink(values, ends)
+		if err != nil {
+			return plan, err
+		}
+		plan.LaneSinks = append(plan.LaneSinks, sink)
+	}
+	return plan, nil
 }
 
 // technology finds what the configuration names, before its keys are known.
@@ -145,10 +154,12 @@ func (b *Builder) decode(spec pipeline.Spec, technology *Technology, forward boo
 func limits(values config.Values) pipeline.Limits {
 	rate, breaker := values.Object("rate_limit"), values.Object("circuit_breaker")
 	return pipeline.Limits{
-		BatchSize:   int(values.Int("batch_size")),
-		MaxAttempts: int(values.Int("max_attempts")),
-		OnError:     pipeline.Policy(values.String("on_error")),
-		RateLimit:   pipeline.RateLimit{PerSecond: rate.Float("max_messages_per_second"), Burst: int(rate.Int("burst_size"))},
+		BatchSize:      int(values.Int("batch_size")),
+		MaxAttempts:    int(values.Int("max_attempts")),
+		OnError:        pipeline.Policy(values.String("on_error")),
+		MaxDeadLetters: int(values.Int("max_dead_letters")),
+		Lanes:          int(values.Int("lanes")),
+		RateLimit:      pipeline.RateLimit{PerSecond: rate.Float("max_messages_per_second"), Burst: int(rate.Int("burst_size"))},
 		CircuitBreaker: pipeline.CircuitBreaker{
 			FailureThreshold: int(breaker.Int("failure_threshold")),
 			Open:             time.Duration(breaker.Float("open_seconds") * float64(time.Second)),

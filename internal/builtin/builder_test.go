@@ -93,12 +93,15 @@ func TestEveryCommonKeyHasAnEffect(t *testing.T) {
 		"defaults": {``, func(t *testing.T, p relay.Plan) bool {
 			to, _ := route(t, p)
 			_, native := p.Codec.(wire.Binary)
-			return to == `o.insert {"a": 1}` && native && p.Limits.BatchSize == defaultBatchSize && p.Limits.OnError == pipeline.DeadLetter && p.Limits.MaxAttempts == defaultMaxAttempts
+			return to == `o.insert {"a": 1}` && native && p.Limits.BatchSize == defaultBatchSize && p.Limits.OnError == pipeline.ParkKey && p.Limits.MaxAttempts == defaultMaxAttempts &&
+				p.Limits.MaxDeadLetters == defaultMaxDeadLetters && p.Limits.Lanes == 1 && len(p.LaneSinks) == 0
 		}},
-		"batch_size":   {`, "batch_size": 7`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.BatchSize == 7 }},
-		"max_attempts": {`, "max_attempts": 3`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxAttempts == 3 }},
-		"on_error":     {`, "on_error": "block"`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.OnError == pipeline.Block }},
-		"wire_format":  {`, "wire_format": "cloudevents"`, func(_ *testing.T, p relay.Plan) bool { _, ok := p.Codec.(wire.Structured); return ok }},
+		"batch_size":       {`, "batch_size": 7`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.BatchSize == 7 }},
+		"lanes":            {`, "lanes": 4`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.Lanes == 4 && len(p.LaneSinks) == 3 }},
+		"max_dead_letters": {`, "max_dead_letters": 9`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxDeadLetters == 9 }},
+		"max_attempts":     {`, "max_attempts": 3`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxAttempts == 3 }},
+		"on_error":         {`, "on_error": "block"`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.OnError == pipeline.Block }},
+		"wire_format":      {`, "wire_format": "cloudevents"`, func(_ *testing.T, p relay.Plan) bool { _, ok := p.Codec.(wire.Structured); return ok }},
 		"rate_limit": {`, "rate_limit": {"max_messages_per_second": 2.5, "burst_size": 4}`, func(_ *testing.T, p relay.Plan) bool {
 			return p.Limits.RateLimit == pipeline.RateLimit{PerSecond: 2.5, Burst: 4}
 		}},
@@ -161,7 +164,7 @@ func TestWrongConfigurationsAreOneSentence(t *testing.T) {
 		{"not an object", pipeline.Forward, `[]`, []string{"not a JSON object"}},
 		{"no url", pipeline.Forward, `{"sink_type": "nats"}`, []string{`"url" is missing`}},
 		{"unknown key", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject_tamplate": "x"}`, []string{`"subject_tamplate" is not known`, `"subject_template"`}},
-		{"lanes", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "lanes": 4}`, []string{`"lanes" is 4`}},
+		{"lanes", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "lanes": 65}`, []string{`"lanes" is 65`}},
 		{"secret", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "token": "${env:NO_SUCH}"}`, []string{"NO_SUCH"}},
 		{"file", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "token": "${file:/no/such}"}`, []string{"/no/such"}},
 		{"template", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "x.{nope}"}`, []string{"{nope}"}},

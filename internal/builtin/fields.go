@@ -6,6 +6,9 @@ const (
 	defaultBatchSize   = 500
 	maxBatchSize       = 10_000
 	defaultMaxAttempts = 5
+	maxLanes           = 64
+	// defaultMaxDeadLetters bounds what a broken consumer can pile up unseen.
+	defaultMaxDeadLetters = 100_000
 )
 
 // CommonFields declares the keys that every pipeline of a direction has,
@@ -19,8 +22,8 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 		which,
 		{Name: "batch_size", Kind: config.Integer, Default: defaultBatchSize, Min: 1, Max: maxBatchSize,
 			Help: "Most events that are read, sent or inserted at once"},
-		{Name: "lanes", Kind: config.Integer, Default: 1, Min: 1, Max: 1,
-			Help: "Parallel workers with the order kept by key; this version has one"},
+		{Name: "lanes", Kind: config.Integer, Default: 1, Min: 1, Max: maxLanes,
+			Help: "Parallel workers, each with a connection of its own. One keeps the order of everything; several keep that of each key, and that of the events without a key"},
 		{Name: "wire_format", Kind: config.String, Default: "native", Values: []string{"native", "cloudevents"},
 			Help: "How events are encoded: native is CloudEvents in binary mode, cloudevents in structured mode; a source understands both whatever it says"},
 		{Name: "transform", Kind: config.Object, Help: "What is done to each event on its way", Fields: []config.Field{
@@ -28,10 +31,12 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 			{Name: "payload", Kind: config.String, Shown: true, Help: "Expression whose value becomes the payload"},
 			languageField(),
 		}},
-		{Name: "on_error", Kind: config.String, Default: "dead_letter", Values: []string{"block", "park_key", "dead_letter"},
-			Help: "What becomes of an event that is refused: block holds the pipeline, park_key sets aside the event and those of its key behind it, dead_letter sets aside the event"},
+		{Name: "on_error", Kind: config.String, Default: "park_key", Values: []string{"block", "park_key", "dead_letter"},
+			Help: "What becomes of an event that is refused: block holds the pipeline; park_key sets aside the event and, in order, those of its key behind it, and is the same as dead_letter for an event without a key; dead_letter sets aside the event alone"},
 		{Name: "max_attempts", Kind: config.Integer, Default: defaultMaxAttempts, Min: 1, Max: 1000,
 			Help: "How often a refused event is tried before on_error applies; an event whose own expression or encoding fails is not tried again"},
+		{Name: "max_dead_letters", Kind: config.Integer, Default: defaultMaxDeadLetters, Min: 1, Max: 1e9,
+			Help: "How many dead letters and parked events the pipeline may have; then it is blocked, says so, and goes on by itself once some were retried or discarded"},
 		{Name: "rate_limit", Kind: config.Object, Help: "Bound on the events per second", Fields: []config.Field{
 			{Name: "max_messages_per_second", Kind: config.Number, Required: true, Min: 0.001, Max: 1e9, Help: "Events per second, sustained"},
 			{Name: "burst_size", Kind: config.Integer, Default: 1, Min: 1, Max: 1e9, Help: "Events that may go at once after a quiet time"},

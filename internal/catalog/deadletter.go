@@ -31,7 +31,7 @@ func (c *Catalog) DeadLetters(owner Owner) *DeadLetters {
 }
 
 // Add stores letters durably, all or none. Adding one again changes its error
-// and attempts only. What jsonb refuses is kept in the body.
+// and attempts only, and nothing when it was never attempted this time. What jsonb refuses is kept in the body.
 func (d *DeadLetters) Add(ctx context.Context, letters []message.DeadLetter) error {
 	const doing = "add dead letters"
 	if fault.Mutant(fault.DropLetters) {
@@ -98,7 +98,7 @@ func (d *DeadLetters) insert(ctx context.Context, tx pgx.Tx, letter *message.Dea
 		identity(letter), storable(m.EventID), m.OutboxID, storable(m.Source), storable(m.Stream),
 		storable(m.Key), storable(m.Op), storable(m.EventType), published, storable(m.Destination),
 		jsonText(m.Payload), jsonText(m.Headers), letter.Body, headers, storable(letter.Coordinates),
-		storable(letter.Error), max(letter.Attempts, 1))
+		storable(letter.Error), letter.Attempts, letter.HoldsKey)
 	if err != nil {
 		return err
 	}
@@ -154,12 +154,14 @@ func transportHeaders(headers []message.Header) (*string, error) {
 	return &s, nil
 }
 
-// Due returns letters that somebody asked to retry, oldest first.
-func (d *DeadLetters) Due(ctx context.Context, limit int) ([]message.DeadLetter, error) {
+// Due returns letters that somebody asked to retry, oldest first; in order, so
+// that none overtakes one of its key that still waits, and with those that were
+// parked behind letters that wait no more.
+func (d *DeadLetters) Due(ctx context.Context, limit int, inOrder bool) ([]message.DeadLetter, error) {
 	const doing = "read dead letters to retry"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	rows, err := d.catalog.pool.Query(ctx, deadLetterDueSQL, d.owner.PipelineID, limit)
+	rows, err := d.catalog.pool.Query(ctx, deadLetterDueSQL, d.owner.PipelineID, limit, inOrder)
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}
@@ -178,7 +180,7 @@ func scanDeadLetter(row pgx.CollectableRow) (l message.DeadLetter, err error) {
 	var published *time.Time
 	var payload, headers, transport *string
 	err = row.Scan(&l.ID, &m.EventID, &m.OutboxID, &m.Source, &m.Stream, &m.Key, &m.Op, &m.EventType, &published,
-		&m.Destination, &payload, &headers, &l.Body, &transport, &l.Coordinates, &l.Error, &l.Attempts)
+		&m.Destination, &payload, &headers, &l.Body, &transport, &l.Coordinates, &l.Error, &l.Attempts, &l.HoldsKey)
 	if err != nil {
 		return l, err
 	}
@@ -227,8 +229,19 @@ func (d *DeadLetters) Settle(ctx context.Context, id int64, failure error) error
 	return nil
 }
 
-// Held returns the keys of all letters of the pipeline.
-func (d *DeadLetters) Held(ctx context.Context) ([]string, error) {
+// Count returns how many letters the pipeline has.
+func (d *DeadLetters) Count(ctx context.Context) (count int, err error) {
+	const doing = "count the dead letters"
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	if err := d.catalog.pool.QueryRow(ctx, deadLetterCountSQL, d.owner.PipelineID).Scan(&count); err != nil {
+		return 0, d.catalog.explain(doing, err)
+	}
+	return count, nil
+}
+
+// Held returns the keys that letters of the pipeline hold.
+func (d *DeadLetters) Held(ctx context.Context) ([]message.HeldKey, error) {
 	const doing = "read the keys of dead letters"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
@@ -236,7 +249,7 @@ func (d *DeadLetters) Held(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}
-	held, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	held, err := pgx.CollectRows(rows, pgx.RowToStructByPos[message.HeldKey])
 	if err != nil {
 		return nil, d.catalog.explain(doing, err)
 	}

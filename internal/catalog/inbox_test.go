@@ -127,10 +127,10 @@ func TestDeadLettersAreKeptWholeAndOnce(t *testing.T) {
 	c := open(t, dsn, relayA)
 	letters := c.DeadLetters(Owner{PipelineID: spec.ID, Fence: spec.Fence})
 	batch := []message.DeadLetter{
-		{Message: message.Message{EventID: "e1", Key: "k1", Payload: []byte(`{"a": 1}`)}, Error: "refused", Attempts: 2},
+		{Message: message.Message{EventID: "e1", Key: "k1", Payload: []byte(`{"a": 1}`)}, Error: "refused", Attempts: 2, HoldsKey: true},
 		{Body: []byte("\x00\xffnot json"), Coordinates: "nats:S:7", Error: "not JSON \x00", Attempts: 1,
 			TransportHeaders: []message.Header{{Name: "A", Value: "1"}, {Name: "A", Value: "2"}}},
-		{Message: message.Message{EventID: "e3", Key: "k1", Payload: []byte(`{"a": "\u0000"}`)}, Error: "zero"},
+		{Message: message.Message{EventID: "e3", Key: "k1", Payload: []byte(`{"a": "\u0000"}`)}, Error: "zero", Attempts: 1},
 	}
 	for range 2 {
 		if err := letters.Add(t.Context(), batch); err != nil {
@@ -138,14 +138,14 @@ func TestDeadLettersAreKeptWholeAndOnce(t *testing.T) {
 		}
 		batch[0].Error, batch[0].Attempts = "refused again", 3
 	}
-	if held, err := letters.Held(t.Context()); err != nil || !slices.Equal(held, []string{"k1"}) {
+	if held, err := letters.Held(t.Context()); err != nil || !slices.Equal(held, []message.HeldKey{{Key: "k1"}}) {
 		t.Errorf("held %v, %v", held, err)
 	}
-	if due, err := letters.Due(t.Context(), 10); err != nil || len(due) != 0 {
+	if due, err := letters.Due(t.Context(), 10, false); err != nil || len(due) != 0 {
 		t.Errorf("due %v, %v", due, err)
 	}
 	schematest.Exec(t, pool, "select tide.dead_letter_retry('i-in', array(select id from tide.dead_letters))")
-	due, err := letters.Due(t.Context(), 10)
+	due, err := letters.Due(t.Context(), 10, false)
 	if err != nil || len(due) != 3 {
 		t.Fatalf("due %v, %v", due, err)
 	}
@@ -164,8 +164,68 @@ func TestDeadLettersAreKeptWholeAndOnce(t *testing.T) {
 	if err := letters.Settle(t.Context(), due[1].ID, errors.New("still not")); err != nil {
 		t.Fatal(err)
 	}
-	left, err := letters.Due(t.Context(), 10)
+	left, err := letters.Due(t.Context(), 10, false)
 	if err != nil || len(left) != 1 || left[0].ID != due[2].ID {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestParkedLettersFollowInOrderOnceNothingHoldsTheirKey(t *testing.T) {
+	t.Parallel()
+	dsn, pool := newDatabase(t, 0)
+	spec := schematest.Reverse(t, pool, "i", relayA)
+	letters := open(t, dsn, relayA).DeadLetters(Owner{PipelineID: spec.ID, Fence: spec.Fence})
+	add := func(ids string, key string, attempts int) {
+		t.Helper()
+		for _, id := range strings.Fields(ids) {
+			letter := message.DeadLetter{Message: message.Message{EventID: id, Key: key}, Error: "because", Attempts: attempts, HoldsKey: key != ""}
+			if err := letters.Add(t.Context(), []message.DeadLetter{letter}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	due := func(want string) []message.DeadLetter {
+		t.Helper()
+		found, err := letters.Due(t.Context(), 10, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for i := range found {
+			ids = append(ids, found[i].Message.EventID)
+		}
+		if got := strings.Join(ids, " "); got != want {
+			t.Errorf("due %q, want %q", got, want)
+		}
+		return found
+	}
+	ask := func(sql, id string) {
+		t.Helper()
+		schematest.Exec(t, pool, fmt.Sprintf("select tide.%s('i-in', array(select id from tide.dead_letters where event_id = '%s'))", sql, id))
+	}
+	add("a1", "a", 3)
+	add("b1", "b", 1)
+	add("a2 a3", "a", 0)
+	add("b2", "b", 0)
+	add("a1", "a", 0) // met again after a crash, parked by its own letter
+	add("none", "", 1)
+	due("")
+	ask("dead_letter_retry", "a3")
+	due("") // a1 comes first, and nobody asked for it
+	ask("dead_letter_retry", "a1")
+	first := due("a1 a2 a3")
+	if first[0].Attempts != 3 || first[0].Error != "because" || first[1].Attempts != 0 {
+		t.Errorf("got %+v", first)
+	}
+	if err := letters.Settle(t.Context(), first[0].ID, errors.New("still")); err != nil {
+		t.Fatal(err)
+	}
+	due("") // it holds its key again
+	ask("dead_letter_discard", "b1")
+	due("b2")
+	ask("dead_letter_discard", "a1")
+	due("a2 a3 b2")
+	if n, err := letters.Count(t.Context()); err != nil || n != 4 {
+		t.Errorf("count %d, %v", n, err)
 	}
 }

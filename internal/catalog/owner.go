@@ -19,7 +19,7 @@ type Owner struct {
 func OwnerOf(spec pipeline.Spec) Owner { return Owner{PipelineID: spec.ID, Fence: spec.Fence} }
 
 // ErrSuperseded is wrapped by what a relay gets that no longer owns a pipeline.
-var ErrSuperseded = errors.New("another relay owns the pipeline now")
+var ErrSuperseded = errors.New("another relay owns the pipeline now, or the server was restarted or replaced")
 
 func superseded(doing string) error {
 	return delivery.Superseded(fmt.Errorf("%s: %w", doing, ErrSuperseded))

@@ -30,7 +30,8 @@ func beginning(incarnation int, floorID int64) message.Position {
 
 // LoadPosition reads where a pipeline's reader starts. Before, the database is
 // asked what it is: the connection that was lost may have come back to a
-// restored copy.
+// restored copy. In a copy that nobody has spoken for, and from a position that
+// the database cannot have saved itself, no reader starts.
 func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) (Start, error) {
 	if _, err := c.CheckNode(ctx); err != nil {
 		return Start{}, err
@@ -43,9 +44,12 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 	var bound *uint64
 	var incarnation *int
 	var parts []int32
+	var pipeline, beyond *string
+	var adopted *bool
 	err := c.pool.QueryRow(ctx, positionLoadSQL, pipelineID, outboxID).Scan(
 		&s.Incarnation, &s.FloorID, &s.DatabaseID, &outbox, &parts,
-		&seq, &snapshot, &lastID, &bound, &floorID, &drainSnapshot, &drainID, &incarnation, &mark)
+		&seq, &snapshot, &lastID, &bound, &floorID, &drainSnapshot, &drainID, &incarnation, &mark,
+		&pipeline, &adopted, &beyond)
 	if err != nil {
 		return Start{}, c.explain("read the position", err)
 	}
@@ -53,6 +57,12 @@ func (c *Catalog) LoadPosition(ctx context.Context, pipelineID, outboxID int64) 
 		return Start{}, delivery.Misconfigured(&Error{
 			Problem: fmt.Sprintf("the outbox of pipeline %d does not exist any more", pipelineID),
 			Hint:    "create the outbox and set the pipeline again, or delete the pipeline"})
+	}
+	if pipeline != nil && !*adopted {
+		return Start{}, notAdopted(*pipeline)
+	}
+	if pipeline != nil && beyond != nil {
+		return Start{}, beyondHistory(*pipeline, *beyond)
 	}
 	s.Outbox = *outbox
 	s.Parts = partsLiteral(parts)

@@ -85,6 +85,9 @@ var inboxInsertSQL string
 //go:embed queries/dead_letter_add.sql
 var deadLetterAddSQL string
 
+//go:embed queries/dead_letter_count.sql
+var deadLetterCountSQL string
+
 //go:embed queries/dead_letter_due.sql
 var deadLetterDueSQL string
 
@@ -111,3 +114,9 @@ var outboxSizesSQL string
 
 //go:embed queries/maintain_isolation.sql
 var maintainIsolationSQL string
+
+//go:embed queries/mark_load.sql
+var markLoadSQL string
+
+//go:embed queries/mark_save.sql
+var markSaveSQL string

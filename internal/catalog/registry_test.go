@@ -172,6 +172,7 @@ func TestTwoSavesUnderOneSequenceCollide(t *testing.T) {
 	spec := schematest.Forward(t, pool, "o", relayA)
 	a := open(t, dsn, relayA)
 	owner := Owner{PipelineID: spec.ID, Fence: spec.Fence}
+	schematest.Exec(t, pool, "select setval('tide.outbox_event_id_seq', 5)")
 	p := message.Position{Sequence: 1, Snapshot: "10:12:11", LastID: 5, Bound: 13, FloorID: 2, Incarnation: 1, DrainSnapshot: "12:12:", DrainID: 3}
 	if err := a.SavePosition(t.Context(), owner, p); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func TestTheRelaysRoleSuffices(t *testing.T) {
 		must(t, "settle a failure", letters.Settle(t.Context(), 1, errors.New("x")))
 		_, err := letters.Held(t.Context())
 		must(t, "read held keys", err)
-		_, err = letters.Due(t.Context(), 1)
+		_, err = letters.Due(t.Context(), 1, false)
 		must(t, "read due letters", err)
 		must(t, "report", c.Registry().Report(t.Context(), []pipeline.Report{{PipelineID: spec.ID, Fence: spec.Fence, State: pipeline.StateRunning}}))
 		if spec.Direction == pipeline.Reverse {

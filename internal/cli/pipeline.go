@@ -9,11 +9,11 @@ import (
 )
 
 func (p *program) pipelineCommand() *cobra.Command {
-	return family("pipeline", "List, show, pause, resume and delete pipelines",
+	return family("pipeline", "List, show, pause, resume, adopt and delete pipelines",
 		p.pipelineList(), p.pipelineShow(),
 		p.pipelineSwitch("pause", "Stop a pipeline; what waits for it is kept", "pipeline_pause", "paused"),
 		p.pipelineSwitch("resume", "Let a paused pipeline go on from where it was", "pipeline_resume", "resumed"),
-		p.pipelineDelete())
+		p.pipelineAdopt(), p.pipelineDelete())
 }
 
 func (p *program) pipelineList() *cobra.Command {

@@ -12,7 +12,11 @@ type Page struct {
 
 // Delivery is what a source fetched: envelopes in the order of the source.
 type Delivery struct {
+	// Envelopes may be none, when there is only a mark to save.
 	Envelopes []Envelope
+	// Mark holds once they are durable, and all that came before. It is saved
+	// before they are acknowledged, unless its Origin is empty.
+	Mark Mark
 	// Acknowledge tells the source that all of them are durable here. Called
 	// after the inbox's commit and never before.
 	Acknowledge func(ctx context.Context) error

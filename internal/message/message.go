@@ -73,6 +73,14 @@ func (e *Envelope) Header(name string) string {
 	return ""
 }
 
+// HeldKey is a key whose events wait behind a dead letter.
+type HeldKey struct {
+	Key string
+	// OutboxID is the first letter's, on the way out: what is earlier in the
+	// outbox was delivered before it, or has to be. 0 on the way in.
+	OutboxID int64
+}
+
 // DeadLetter is an event that could not be delivered or processed, whole,
 // with the reason.
 type DeadLetter struct {
@@ -89,6 +97,9 @@ type DeadLetter struct {
 	Coordinates string
 	// Error says in words what failed.
 	Error string
-	// Attempts counts how often delivery was tried.
+	// Attempts counts how often delivery was tried; 0 for an event that was
+	// parked behind another of its key.
 	Attempts int
+	// HoldsKey says that later events of the key wait for this one.
+	HoldsKey bool
 }

@@ -45,3 +45,24 @@ type Saved struct {
 	Mark     string
 	At       time.Time
 }
+
+// Mark is what the database of a reverse pipeline remembers of its source. The
+// database may lose what it had, by a promotion or a restore; the source was
+// told that it has it, and would not deliver it again. The engine carries the
+// mark and never looks inside; connectors give it its meaning.
+type Mark struct {
+	// Origin names the source's log for ever: a stream that was deleted and
+	// made again under the same name is another. Empty: nothing is remembered.
+	Origin string
+	// Sequence says that all of it up to there is durable in the database, as
+	// far as the pipeline takes it in.
+	Sequence uint64
+	// Delivery is the source's own count of what it delivered, up to there.
+	Delivery uint64
+	// Moved says that the database was promoted, or restored to a point in
+	// time, since this was saved: what came after may be lost. Not saved.
+	Moved bool
+	// Claim grows each time somebody adopts the pipeline: of two copies of a
+	// database the one with the greater claim reads. Not saved.
+	Claim int64
+}

@@ -48,6 +48,10 @@ type Limits struct {
 	// MaxAttempts is how often a refused event is tried before the policy applies.
 	MaxAttempts int
 	OnError     Policy
+	// MaxDeadLetters is how many dead letters the pipeline may have before it blocks.
+	MaxDeadLetters int
+	// Lanes is how many workers share the pipeline's keys.
+	Lanes int
 	// RateLimit bounds how fast events go out; the zero value sets no bound.
 	RateLimit RateLimit
 	// CircuitBreaker pauses a pipeline whose far end keeps failing; the zero value never does.

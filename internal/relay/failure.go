@@ -54,13 +54,6 @@ func blocked(m *message.Message, err error) error {
 	return &blockedError{eventID: m.EventID, key: m.Key, err: err}
 }
 
-// refusedError ends a session in which the sink refused events that may be
-// tried again; the next one sends them alone.
-type refusedError struct{ err error }
-
-func (e *refusedError) Error() string { return e.err.Error() }
-func (e *refusedError) Unwrap() error { return e.err }
-
 // worse returns the error that decides what happens after a session in which
 // both occurred: the loss of ownership outweighs all, the first comes first.
 func worse(first, second error) error {

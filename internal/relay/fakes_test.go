@@ -297,6 +297,8 @@ type fakeLetters struct {
 	letters []message.DeadLetter
 	due     map[int64]bool
 	nextID  int64
+	// most is how many there ever were at once, counts how often that was asked.
+	most, counts int
 }
 
 func newLetters() *fakeLetters { return &fakeLetters{due: map[int64]bool{}} }
@@ -309,21 +311,29 @@ func (f *fakeLetters) Add(_ context.Context, letters []message.DeadLetter) error
 	for _, l := range letters {
 		at := slices.IndexFunc(f.letters, func(o message.DeadLetter) bool { return identityOf(&o) == identityOf(&l) })
 		if at >= 0 {
-			f.letters[at].Error, f.letters[at].Attempts = l.Error, l.Attempts
+			if l.Attempts > 0 {
+				f.letters[at].Error, f.letters[at].Attempts = l.Error, l.Attempts
+			}
 			continue
 		}
 		f.nextID++
 		l.ID = f.nextID
 		f.letters = append(f.letters, l)
+		f.most = max(f.most, len(f.letters))
 	}
 	return nil
 }
 
-func (f *fakeLetters) Due(context.Context, int) (due []message.DeadLetter, _ error) {
+func (f *fakeLetters) Due(_ context.Context, limit int, inOrder bool) (due []message.DeadLetter, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	waits := map[string]bool{}
 	for _, l := range f.letters {
-		if f.due[l.ID] {
+		if !f.due[l.ID] && l.Attempts > 0 && l.HoldsKey {
+			waits[l.Message.Key] = true
+		}
+		asked := f.due[l.ID] || inOrder && l.HoldsKey && l.Attempts == 0
+		if asked && !(inOrder && waits[l.Message.Key]) && len(due) < limit {
 			due = append(due, l)
 		}
 	}
@@ -337,21 +347,46 @@ func (f *fakeLetters) Settle(_ context.Context, id int64, err error) error {
 	at := slices.IndexFunc(f.letters, func(l message.DeadLetter) bool { return l.ID == id })
 	if err != nil {
 		f.letters[at].Error = err.Error()
+		f.letters[at].Attempts++
 		return nil
 	}
 	f.letters = slices.Delete(f.letters, at, at+1)
 	return nil
 }
 
-func (f *fakeLetters) Held(context.Context) (keys []string, _ error) {
+func (f *fakeLetters) Held(context.Context) (keys []message.HeldKey, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, l := range f.letters {
-		if l.Message.Key != "" && !slices.Contains(keys, l.Message.Key) {
-			keys = append(keys, l.Message.Key)
+		known := func(k message.HeldKey) bool { return k.Key == l.Message.Key }
+		if l.HoldsKey && !slices.ContainsFunc(keys, known) {
+			keys = append(keys, message.HeldKey{Key: l.Message.Key, OutboxID: l.Message.OutboxID})
 		}
 	}
 	return keys, nil
+}
+
+func (f *fakeLetters) Count(context.Context) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts++
+	return len(f.letters), nil
+}
+
+func (f *fakeLetters) retry(ids ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, l := range f.letters {
+		if slices.Contains(ids, l.Message.EventID) {
+			f.due[l.ID] = true
+		}
+	}
+}
+
+func (f *fakeLetters) discard(ids ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.letters = slices.DeleteFunc(f.letters, func(l message.DeadLetter) bool { return slices.Contains(ids, l.Message.EventID) })
 }
 
 func (f *fakeLetters) ids() (ids []string) {
@@ -464,17 +499,31 @@ type fakeInbox struct {
 	ids   []string
 	known map[string]bool
 	fails func(ids []string) error
+	// hangs may hold a call up; slow says how long calls take, in turn.
+	hangs func(ids []string)
+	slow  []int
+	calls int
 }
 
 func newInbox() *fakeInbox { return &fakeInbox{known: map[string]bool{}} }
 
 func (i *fakeInbox) Insert(_ context.Context, messages []message.Message) (n int, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	var ids []string
 	for k := range messages {
 		ids = append(ids, messages[k].EventID)
 	}
+	if i.hangs != nil {
+		i.hangs(ids)
+	}
+	i.mu.Lock()
+	i.calls++
+	call := i.calls
+	i.mu.Unlock()
+	if len(i.slow) > 0 {
+		<-time.After(time.Duration(i.slow[call%len(i.slow)]) * time.Millisecond)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.fails != nil {
 		if err := i.fails(ids); err != nil {
 			return 0, err

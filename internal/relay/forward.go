@@ -3,11 +3,9 @@ package relay
 import (
 	"context"
 	"errors"
-	"sync"
 
-	"github.com/pg-tide/pg-tide/internal/delivery"
-	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/run"
 )
 
@@ -15,49 +13,53 @@ import (
 // more is in the reader's hand.
 const pagesAhead = 1
 
-// shipment is what one send carried, on its way to being acknowledged.
-type shipment struct {
-	// messages are those of the receipt, in the order of its indices; none
-	// were sent when the receipt is nil.
-	messages []message.Message
-	receipt  delivery.Receipt
-	letters  []message.DeadLetter
-	filtered int
-	// position is set on the last shipment of a page.
-	position *message.Position
-}
+// sinks returns the sink of each lane.
+func (p *Plan) sinks() []Sink { return append([]Sink{p.Sink}, p.LaneSinks...) }
 
 // forward is one session of a forward pipeline: it moves events from the
-// reader to the sink until something fails, and then forgets everything.
+// reader to the sinks until something fails, and then forgets everything.
 type forward struct {
 	session
 	stopIntake context.CancelFunc
 	pages      chan message.Page
-	// slots bound the sends that are unacknowledged.
-	slots     chan struct{}
-	shipments chan shipment
-	// positions holds the newest acknowledged position that was not saved yet.
+	lanes      []*lane
+	// tracker offers the positions before which everything is settled.
+	tracker *tracker[message.Position]
+	// positions holds the newest position that was not saved yet.
 	positions chan message.Position
-	// sending guards Send, since letters are retried beside the flow.
-	sending sync.Mutex
-	// held is the error that ends the session after what was sent is settled.
-	held error
 }
+
+// pagesAtOnce is how many pages may be unfinished because of one that is: the
+// others of its lane and those of other lanes flow on meanwhile.
+const pagesAtOnce = 512
+
+// bytesAtOnce bounds the payloads of unfinished pages.
+const bytesAtOnce = 16 << 20
 
 func newForward(s session) *forward {
-	return &forward{
+	f := &forward{
 		session:   s,
 		pages:     make(chan message.Page, pagesAhead),
-		slots:     make(chan struct{}, s.options.Window),
-		shipments: make(chan shipment, s.options.Window),
 		positions: make(chan message.Position, 1),
 	}
+	most := size{values: pagesAtOnce, events: s.options.Window * s.limits.BatchSize, bytes: bytesAtOnce}
+	if s.limits.OnError == pipeline.Block {
+		most.values = s.options.Window // everything waits, soon
+	}
+	f.tracker = newTracker(most, func(p message.Position) {
+		p.Mark = f.mark()
+		f.offer(p)
+	})
+	for place, sink := range s.plan.sinks() {
+		f.lanes = append(f.lanes, f.newLane(place, sink))
+	}
+	return f
 }
 
-// run works until intake is done (then it finishes what it has read, saves and
+// run works until intake is done (then it finishes what it has sent, saves and
 // returns nil), until work is done, or until something fails.
 func (f *forward) run(intake, work context.Context) error {
-	defer f.close(work, f.plan.Sink, f.plan.Reader)
+	defer f.closeAll(work)
 	if err := f.open(work); err != nil {
 		return err
 	}
@@ -75,17 +77,30 @@ func (f *forward) run(intake, work context.Context) error {
 		}
 		return err
 	})
-	err := run.Together(ctx,
+	parts := []func(ctx context.Context) error{
 		func(ctx context.Context) error { return f.read(both(ctx, intake)) },
-		func(ctx context.Context) error { return f.ship(ctx, intake) },
-		f.receive,
-		func(ctx context.Context) error { return f.watch(both(ctx, intake)) },
+		func(ctx context.Context) error { return f.deal(both(ctx, intake)) },
 		func(ctx context.Context) error { return f.settle(both(ctx, intake)) },
-		func(ctx context.Context) error { return f.retryLetters(both(ctx, intake), f.resend) },
-	)
+		func(ctx context.Context) error { return f.retryLetters(both(ctx, intake), f) },
+	}
+	for _, l := range f.lanes {
+		parts = append(parts,
+			func(ctx context.Context) error { return l.ship(ctx, intake) },
+			l.receive,
+			func(ctx context.Context) error { return l.mend(ctx, intake) },
+			func(ctx context.Context) error { return l.watch(both(ctx, intake)) })
+	}
+	err := run.Together(ctx, parts...)
 	close(f.positions)
-	err = worse(err, saver.Wait())
-	return worse(err, f.held)
+	return worse(err, saver.Wait())
+}
+
+func (f *forward) closeAll(ctx context.Context) {
+	ends := []any{f.plan.Reader}
+	for _, l := range f.lanes {
+		ends = append(ends, l.sink)
+	}
+	f.close(ctx, ends...)
 }
 
 // both returns a context that ends with ctx, and softly with intake.
@@ -95,12 +110,20 @@ func both(ctx, intake context.Context) context.Context {
 	return joined
 }
 
+// open opens the first sink alone, which creates what is missing, and then the
+// others at once.
 func (f *forward) open(ctx context.Context) error {
-	if sink, guarded := f.plan.Sink.(Guarded); guarded {
-		sink.Guard(f.lease.check)
+	opens := make([]func(ctx context.Context) error, len(f.lanes))
+	for i, l := range f.lanes {
+		if sink, guarded := l.sink.(Guarded); guarded {
+			sink.Guard(f.lease.check)
+		}
+		opens[i] = func(ctx context.Context) error { return f.call(ctx, farEnd, "open the sink", l.sink.Open) }
 	}
-	err := f.call(ctx, farEnd, "open the sink", f.plan.Sink.Open)
-	if err != nil {
+	if err := opens[0](ctx); err != nil {
+		return err
+	}
+	if err := run.Together(ctx, opens[1:]...); err != nil {
 		return err
 	}
 	if err := f.call(ctx, database, "open the outbox", f.plan.Reader.Open); err != nil {
@@ -109,26 +132,18 @@ func (f *forward) open(ctx context.Context) error {
 	if err := f.refill(ctx); err != nil {
 		return err
 	}
-	return f.readHolds(ctx)
-}
-
-// watch ends an idle session whose connection is lost.
-func (f *forward) watch(ctx context.Context) error {
-	watcher, watches := f.plan.Sink.(Watcher)
-	if !watches {
-		return nil
+	keys, err := f.readHolds(ctx)
+	for _, l := range f.lanes {
+		l.hold(keys)
 	}
-	if err := watcher.Watch(ctx); err != nil {
-		return &sideError{side: farEnd, err: err}
-	}
-	return nil
+	return err
 }
 
 // read reads ahead. Its context ends when intake is done.
 func (f *forward) read(ctx context.Context) error {
 	defer close(f.pages)
 	for ctx.Err() == nil {
-		page, err := f.plan.Reader.Read(ctx, f.memory.readLimit(f.limits.BatchSize))
+		page, err := f.plan.Reader.Read(ctx, f.limits.BatchSize)
 		if err != nil {
 			if errors.Is(context.Cause(ctx), run.ErrStopped) {
 				return nil
@@ -143,62 +158,55 @@ func (f *forward) read(ctx context.Context) error {
 	return nil
 }
 
-// receive waits for receipts in the order of the sends. A position goes to the
-// saver only when everything before it is acknowledged: this goroutine is the
-// only one that knows.
-func (f *forward) receive(ctx context.Context) error {
-	for s := range f.shipments {
-		if err := f.acknowledge(ctx, &s); err != nil {
-			return err
+// deal gives each lane the events of its keys, in order. It waits while too
+// much is unfinished. Its context ends when intake is done.
+func (f *forward) deal(ctx context.Context) error {
+	defer func() {
+		for _, l := range f.lanes {
+			close(l.pieces)
 		}
-		<-f.slots
-	}
-	return nil
-}
-
-func (f *forward) acknowledge(ctx context.Context, s *shipment) error {
-	if fault.Mutant(fault.SaveBeforeReceipt) && s.position != nil {
-		f.offer(*s.position)
-	}
-	if s.receipt != nil {
-		err := f.call(ctx, farEnd, "wait for the sink's acknowledgement", s.receipt.Wait)
+	}()
+	number := uint64(0)
+	for page := range f.pages {
+		bytes := 0
+		for i := range page.Messages {
+			bytes += len(page.Messages[i].Payload) + len(page.Messages[i].Headers)
+		}
+		t, err := f.tracker.admit(ctx, page.Position, len(page.Messages), bytes)
 		if err != nil {
-			return f.refused(s.messages, err)
+			return nil //nolint:nilerr // stopped: it was not sent and is read again
 		}
-		f.memory.forget(s.messages)
-	}
-	if err := f.addLetters(ctx, s.letters); err != nil {
-		return err
-	}
-	f.health.count(len(s.messages), s.filtered, 0)
-	if s.position != nil {
-		s.position.Mark = f.mark()
-		f.offer(*s.position)
+		pieces := make([][]item, len(f.lanes))
+		for i := range page.Messages {
+			m := &page.Messages[i]
+			number++
+			to := laneOf(m.Key, len(f.lanes))
+			if pieces[to] == nil {
+				pieces[to] = make([]item, 0, len(page.Messages)/len(f.lanes)+1)
+			}
+			pieces[to] = append(pieces[to], item{event: m, page: t, number: number})
+		}
+		for i, piece := range pieces {
+			if len(piece) > 0 {
+				f.lanes[i].pieces <- piece // never waits: it has room for all pages at once
+			}
+		}
 	}
 	return nil
 }
 
-// refused remembers which events the sink refused, so that the next session
-// sends them alone, and returns the error that ends this one.
-func (f *forward) refused(messages []message.Message, err error) error {
-	partial, ok := partialOf(err, len(messages))
-	if partial == nil || !ok {
-		return err
+// loosen says that dead letters may have gone: keys may be free, and there
+// may be room for others.
+func (f *forward) loosen() {
+	f.budget.changed.Store(true)
+	for _, l := range f.lanes {
+		l.stale.Store(true)
+		signal(l.wake)
 	}
-	for i, failure := range partial.Failed {
-		if verdict, _ := delivery.VerdictOf(failure); verdict == delivery.VerdictReject {
-			f.memory.refuse(messages[i].EventID, failure)
-		}
-	}
-	decisive := blame(partial)
-	if allRejected(partial) {
-		return &refusedError{err: decisive}
-	}
-	return &sideError{side: farEnd, err: decisive}
 }
 
-// offer replaces the position that waits to be saved. It has the only sender,
-// so after taking out an older one there is room.
+// offer replaces the position that waits to be saved. The tracker alone calls
+// it, one call at a time, so after taking out an older one there is room.
 func (f *forward) offer(p message.Position) {
 	select {
 	case f.positions <- p:

@@ -18,13 +18,21 @@ type health struct {
 	// dirty wakes the reporter after a change of state; it never blocks.
 	dirty func()
 
-	mu       sync.Mutex
-	report   pipeline.Report
+	mu     sync.Mutex
+	report pipeline.Report
+	// standing is what single lanes wait for while the rest may flow.
+	standing map[string]standing
 	failures int
 	since    time.Time // of the first failure in a row
 	meter    meter
 	loggedAt time.Time
 	unlogged bool
+}
+
+// standing is a state that lasts until somebody relieves it.
+type standing struct {
+	state  pipeline.State
+	reason string
 }
 
 func newHealth(spec pipeline.Spec, clock retry.Clock, logger *slog.Logger, dirty func()) *health {
@@ -60,12 +68,55 @@ func (h *health) note(err error) {
 	h.dirty()
 }
 
-// well says that the pipeline works: whatever failed before is over.
+// well says that the pipeline works: whatever failed before is over, but for
+// what some lane still stands at.
 func (h *health) well() {
 	h.mu.Lock()
 	h.failures = 0
 	h.mu.Unlock()
-	h.become(pipeline.StateRunning, "")
+	h.show()
+}
+
+// show makes the state what the standing troubles say.
+func (h *health) show() {
+	h.mu.Lock()
+	now := standing{state: pipeline.StateRunning}
+	for _, s := range h.standing {
+		// blocked outweighs waiting; among equals the text decides, so that it does not flicker
+		worse := s.state == pipeline.StateBlocked && now.state != pipeline.StateBlocked
+		if now.state == pipeline.StateRunning || worse || s.state == now.state && s.reason < now.reason {
+			now = s
+		}
+	}
+	h.mu.Unlock()
+	h.become(now.state, now.reason)
+}
+
+// begin forgets what lanes of an earlier session stood at.
+func (h *health) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.standing = map[string]standing{}
+}
+
+// stand says that one part of the pipeline cannot go on, and why.
+func (h *health) stand(about string, state pipeline.State, reason string, err error) {
+	h.mu.Lock()
+	h.standing[about] = standing{state: state, reason: reason}
+	h.report.LastError, h.report.LastErrorAt = err.Error(), h.clock.Now()
+	h.mu.Unlock()
+	h.show()
+}
+
+// relieve says that it goes on.
+func (h *health) relieve(about string) {
+	h.mu.Lock()
+	_, stood := h.standing[about]
+	delete(h.standing, about)
+	h.mu.Unlock()
+	if stood {
+		h.show()
+	}
 }
 
 // troubled says whether something failed since the pipeline last worked.

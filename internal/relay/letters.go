@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
@@ -14,12 +13,20 @@ import (
 // lettersAtOnce is how many dead letters one look takes.
 const lettersAtOnce = 100
 
+// retrier is how a direction tries letters again.
+type retrier interface {
+	// retry tries one letter.
+	retry(ctx context.Context, l *message.DeadLetter) error
+	// loosen is told when letters may have gone.
+	loosen()
+}
+
 // retryLetters tries dead letters again when somebody asked for it, beside the
 // flow: what goes wrong with a letter is written on the letter. Its context
 // ends when intake is done.
-func (s *session) retryLetters(ctx context.Context, try func(ctx context.Context, l *message.DeadLetter) error) error {
+func (s *session) retryLetters(ctx context.Context, by retrier) error {
 	for {
-		more, err := s.retryDue(ctx, try)
+		more, err := s.retryDue(ctx, by)
 		stopped := ctx.Err() != nil
 		switch {
 		case stopped:
@@ -35,6 +42,8 @@ func (s *session) retryLetters(ctx context.Context, try func(ctx context.Context
 		if !s.waitForLetters(ctx) {
 			return nil
 		}
+		// somebody may have discarded letters as well
+		by.loosen()
 	}
 }
 
@@ -48,48 +57,47 @@ func (s *session) waitForLetters(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	}
-	// somebody may have discarded letters as well
-	s.holds.stale.Store(true)
 	return true
 }
 
-// retryDue tries what is due, once, and says whether there may be more.
-func (s *session) retryDue(ctx context.Context, try func(ctx context.Context, l *message.DeadLetter) error) (bool, error) {
+// retryDue tries what is due, once, and says whether there may be more. Under
+// park_key letters of a key are due in its order, and none behind one that
+// waits; so when one goes, others may have become due.
+func (s *session) retryDue(ctx context.Context, by retrier) (more bool, err error) {
+	inOrder := s.limits.OnError == pipeline.ParkKey
 	var letters []message.DeadLetter
-	err := s.call(ctx, database, "read due dead letters", func(ctx context.Context) (err error) {
-		letters, err = s.plan.DeadLetters.Due(ctx, lettersAtOnce)
+	err = s.call(ctx, database, "read due dead letters", func(ctx context.Context) (err error) {
+		letters, err = s.plan.DeadLetters.Due(ctx, lettersAtOnce, inOrder)
 		return err
 	})
 	if err != nil {
 		return false, err
 	}
-	// under park_key a letter that fails again keeps those behind it waiting
-	failed := map[string]error{}
+	failed := map[string]bool{}
 	for i := range letters {
 		l := &letters[i]
 		key := l.Message.Key
-		outcome := failed[key]
-		if outcome == nil {
-			outcome = try(ctx, l)
+		if failed[key] {
+			continue // it stays as it is, behind the one that failed
 		}
+		outcome := by.retry(ctx, l)
 		if outcome != nil && !isFinal(outcome) {
 			return false, outcome // not the letter's fault: it stays due
 		}
-		if outcome != nil && key != "" && s.limits.OnError == pipeline.ParkKey {
-			failed[key] = parked(key)
-		}
+		failed[key] = outcome != nil && key != "" && inOrder
 		err := s.call(ctx, database, "settle a dead letter", func(ctx context.Context) error {
 			return s.plan.DeadLetters.Settle(ctx, l.ID, outcome)
 		})
 		if err != nil {
 			return false, err
 		}
-		s.holds.stale.Store(true)
 		if outcome == nil {
+			more = more || inOrder && key != ""
 			s.health.count(1, 0, 0)
+			by.loosen()
 		}
 	}
-	return len(letters) == lettersAtOnce, nil
+	return more || len(letters) == lettersAtOnce, nil
 }
 
 // letterError is a retried letter's own failure.
@@ -103,9 +111,9 @@ func isFinal(err error) bool {
 	return errors.As(err, &own) || isRefusal(err)
 }
 
-// resend tries a letter of a forward pipeline: the event as it was, through
-// the changes and the codec as they are now.
-func (f *forward) resend(ctx context.Context, l *message.DeadLetter) error {
+// retry tries a letter of a forward pipeline: the event as it was, through the
+// changes and the codec as they are now, on its key's lane.
+func (f *forward) retry(ctx context.Context, l *message.DeadLetter) error {
 	envelope, keep, err := f.prepare(&l.Message)
 	if err != nil {
 		return asLetterError(err)
@@ -113,16 +121,19 @@ func (f *forward) resend(ctx context.Context, l *message.DeadLetter) error {
 	if !keep {
 		return nil
 	}
-	err = f.deliver(ctx, envelope)
+	if err := f.memory.limiter.Wait(ctx, 1); err != nil {
+		return err
+	}
+	err = f.lanes[laneOf(l.Message.Key, len(f.lanes))].deliver(ctx, envelope)
 	if partial, ok := partialOf(err, 1); partial != nil && ok && allRejected(partial) {
 		return &letterError{err: unwrapPartial(err)}
 	}
 	return asTransient(err)
 }
 
-// reinsert tries a letter of a reverse pipeline: its bytes through the codec
+// retry tries a letter of a reverse pipeline: its bytes through the codec
 // and the changes as they are now.
-func (r *reverse) reinsert(ctx context.Context, l *message.DeadLetter) error {
+func (r *reverse) retry(ctx context.Context, l *message.DeadLetter) error {
 	decoded, err := r.plan.Codec.Decode(&message.Envelope{
 		Destination: l.Message.Destination,
 		EventID:     l.Message.EventID,
@@ -175,12 +186,6 @@ func unwrapPartial(err error) error {
 		}
 	}
 	return err
-}
-
-// noteAttempt shows that an event is being tried again.
-func (s *session) noteAttempt(m *message.Message, r refusal) {
-	s.health.become(pipeline.StateWaiting, fmt.Sprintf("event %s was refused and is tried again, up to %d times: %v",
-		m.EventID, s.limits.MaxAttempts, r.err))
 }
 
 // clockTime is how a reason writes a moment.

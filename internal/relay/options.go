@@ -17,6 +17,8 @@ type Options struct {
 	Window int
 	// MaxAttempts is used where a pipeline's limits set none: 5.
 	MaxAttempts int
+	// MaxDeadLetters is used where a pipeline's limits set none: 100000.
+	MaxDeadLetters int
 
 	// HeartbeatInterval is the time between heartbeats: 1 s. With LeaseTime it
 	// bounds a take-over: 8 s, and the time to open both ends.
@@ -57,6 +59,7 @@ func (o Options) withDefaults() Options {
 	set(&o.BatchSize, 500)
 	set(&o.Window, 8)
 	set(&o.MaxAttempts, 5)
+	set(&o.MaxDeadLetters, 100_000)
 	set(&o.HeartbeatInterval, time.Second)
 	set(&o.LeaseTime, 7*time.Second)
 	set(&o.DrainTimeout, 5*time.Second)
@@ -88,6 +91,8 @@ func backoff(b *retry.Backoff, initial, longest time.Duration) {
 func limitsOf(l pipeline.Limits, o *Options) pipeline.Limits {
 	set(&l.BatchSize, o.BatchSize)
 	set(&l.MaxAttempts, o.MaxAttempts)
-	set(&l.OnError, pipeline.DeadLetter)
+	set(&l.OnError, pipeline.ParkKey)
+	set(&l.MaxDeadLetters, o.MaxDeadLetters)
+	set(&l.Lanes, 1)
 	return l
 }

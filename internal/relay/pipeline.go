@@ -96,10 +96,11 @@ func (r *runner) session(intake, work context.Context, plan *Plan, known *memory
 		clock:   r.clock,
 		memory:  known,
 		health:  r.health,
-		holds:   &holds{},
+		budget:  &budget{},
 		letters: r.letters,
 		lease:   r.lease,
 	}
+	r.health.begin()
 	if r.spec.Direction == pipeline.Reverse {
 		return newReverse(s).run(intake, work)
 	}
@@ -109,9 +110,8 @@ func (r *runner) session(intake, work context.Context, plan *Plan, known *memory
 // failed reports what ended a session and returns how long to wait.
 func (r *runner) failed(err error, known *memory) time.Duration {
 	var (
-		block   *blockedError
-		refused *refusedError
-		panics  *run.PanicError
+		block  *blockedError
+		panics *run.PanicError
 	)
 	failures, since := r.health.failed(err)
 	verdict, after := delivery.VerdictOf(err)
@@ -126,9 +126,6 @@ func (r *runner) failed(err error, known *memory) time.Duration {
 	case errors.As(err, &block):
 		r.health.become(pipeline.StateBlocked, fmt.Sprintf("%v; it is tried again, and everything waits behind it (on_error is \"block\")", block))
 		return r.options.Mending.After(failures)
-	case errors.As(err, &refused):
-		r.health.become(pipeline.StateWaiting, fmt.Sprintf("an event was refused and is tried again: %v", refused))
-		return r.options.Refusal.After(failures)
 	case verdict == delivery.VerdictMisconfigured:
 		r.health.become(pipeline.StateMisconfigured, err.Error())
 		return max(after, r.options.Mending.After(failures))

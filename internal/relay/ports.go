@@ -47,8 +47,8 @@ type Sink interface {
 // something that it had acknowledged, and so must be sent again.
 type Witness interface {
 	// Mark says how far the far end has got with everything whose receipt's
-	// Wait has returned; empty when there is nothing to tell by. It is saved
-	// with the position.
+	// Wait has returned, as JSON; empty when there is nothing to tell by. It is
+	// saved with the position.
 	Mark() string
 	// Prove compares the far end with a mark of this or an earlier session. It
 	// is asked between Open and the first Send, for newer marks before older
@@ -89,7 +89,8 @@ type Source interface {
 
 // Inbox is the near end of a reverse pipeline.
 type Inbox interface {
-	// Insert makes messages durable in one transaction, in order, and returns
+	// Insert is safe for concurrent calls, whose messages never share a key. It
+	// makes messages durable in one transaction, in order, and returns
 	// how many were new: those whose event id is known are skipped. It fails
 	// with *delivery.Partial (nothing inserted) naming the messages that can
 	// never be inserted, and with the verdict superseded when another relay
@@ -101,6 +102,25 @@ type Inbox interface {
 // end of every session, so that connections and locks held for the session go.
 type Closer interface {
 	Close(ctx context.Context) error
+}
+
+// Marker is a second power of an Inbox: its database remembers how far the
+// source was taken in, so that the source can be asked again for what the
+// database lost.
+type Marker interface {
+	// Mark returns what is remembered. A session starts with it.
+	Mark(ctx context.Context) (message.Mark, error)
+	// SaveMark makes a mark durable. The engine calls it after everything up to
+	// there is, in order, and before it is acknowledged to the source.
+	SaveMark(ctx context.Context, mark message.Mark) error
+}
+
+// Resumer is a second power of a Source, whose messages have lasting numbers.
+type Resumer interface {
+	// ResumeFrom says, before Open, what the database remembers. Open then
+	// makes sure that whatever comes after is delivered, even if it was
+	// acknowledged before, or fails and says what is missing.
+	ResumeFrom(mark message.Mark)
 }
 
 // Codec is a wire format. Both ways fail with the verdict reject.
@@ -120,16 +140,22 @@ type Change interface {
 // DeadLetters keeps what could not be delivered.
 type DeadLetters interface {
 	// Add stores the letters durably; adding one again (same event id, or same
-	// coordinates) changes its error and attempts only.
+	// coordinates) changes its error and attempts only, and nothing when it was
+	// never attempted (parked) this time.
 	Add(ctx context.Context, letters []message.DeadLetter) error
-	// Due returns letters that somebody asked to retry, oldest first.
-	Due(ctx context.Context, limit int) ([]message.DeadLetter, error)
+	// Due returns letters that somebody asked to retry, oldest first. In order,
+	// as the policy park_key has it, none is due behind a letter of its key
+	// that holds the key and that nobody asked to retry, and one that was never
+	// attempted is due without being asked for once no other holds its key up.
+	Due(ctx context.Context, limit int, inOrder bool) ([]message.DeadLetter, error)
 	// Settle removes a letter that was delivered (err nil), or puts it back
-	// with the new error.
+	// with the new error and one more attempt.
 	Settle(ctx context.Context, id int64, err error) error
 	// Held returns the keys, each once, of all letters of the pipeline that
-	// wait, asked to retry or not. Only the policy park_key reads it.
-	Held(ctx context.Context) ([]string, error)
+	// hold their key, asked to retry or not. Only the policy park_key reads it.
+	Held(ctx context.Context) ([]message.HeldKey, error)
+	// Count returns how many letters of the pipeline there are.
+	Count(ctx context.Context) (int, error)
 }
 
 // Plan is a pipeline made ready to run: built from a Spec, nothing connected yet.
@@ -142,8 +168,11 @@ type Plan struct {
 	// Reader and Sink are set for a forward pipeline, Source and Inbox for a reverse one.
 	Reader Reader
 	Sink   Sink
-	Source Source
-	Inbox  Inbox
+	// LaneSinks are the sinks of the lanes behind the first, each with a
+	// connection of its own.
+	LaneSinks []Sink
+	Source    Source
+	Inbox     Inbox
 }
 
 // Builder turns a spec into a plan: decodes the configuration strictly,

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -77,18 +78,73 @@ func (f *forward) marked(ctx context.Context, reader Rewinder, limit int) (saved
 	return saved, err
 }
 
-func (f *forward) prove(ctx context.Context, witness Witness, mark string) (proof delivery.Proof, err error) {
-	err = f.call(ctx, farEnd, "compare the sink with what it had acknowledged", func(ctx context.Context) error {
-		proof, err = witness.Prove(ctx, mark)
-		return err
-	})
-	return proof, err
+// prove asks the first lane's sink: all of them have one far end. A mark of
+// several lanes holds when each of theirs does.
+func (f *forward) prove(ctx context.Context, witness Witness, mark string) (delivery.Proof, error) {
+	whole := delivery.Proof{Holds: true}
+	for _, one := range lanesOf(mark) {
+		var proof delivery.Proof
+		err := f.call(ctx, farEnd, "compare the sink with what it had acknowledged", func(ctx context.Context) (err error) {
+			proof, err = witness.Prove(ctx, one)
+			return err
+		})
+		if err != nil || proof.Lost != "" {
+			return proof, err
+		}
+		whole.Holds = whole.Holds && proof.Holds
+	}
+	return whole, nil
 }
 
-// mark is the sink's for everything that is acknowledged by now.
-func (f *forward) mark() string {
-	if witness, tells := f.plan.Sink.(Witness); tells {
-		return witness.Mark()
+// laneMarks is the mark of several lanes, which have connections of their own.
+type laneMarks struct {
+	Lanes []json.RawMessage `json:"lanes"`
+}
+
+// lanesOf takes a mark apart.
+func lanesOf(mark string) []string {
+	var m laneMarks
+	if json.Unmarshal([]byte(mark), &m) != nil || len(m.Lanes) == 0 {
+		return []string{mark}
 	}
-	return ""
+	all := make([]string, len(m.Lanes))
+	for i := range m.Lanes {
+		all[i] = string(m.Lanes[i])
+	}
+	return all
+}
+
+// mark is the sinks' for everything that is acknowledged by now.
+func (f *forward) mark() string {
+	var m laneMarks
+	for _, l := range f.lanes {
+		if witness, tells := l.sink.(Witness); tells {
+			if one := witness.Mark(); one != "" {
+				m.Lanes = append(m.Lanes, json.RawMessage(one))
+			}
+		}
+	}
+	switch len(m.Lanes) {
+	case 0:
+		return ""
+	case 1:
+		return string(m.Lanes[0])
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return "" // a mark that is no JSON cannot be saved; without one nothing is concluded
+	}
+	return string(text)
+}
+
+// watch ends an idle session whose connection is lost.
+func (l *lane) watch(ctx context.Context) error {
+	watcher, watches := l.sink.(Watcher)
+	if !watches {
+		return nil
+	}
+	if err := watcher.Watch(ctx); err != nil {
+		return &sideError{side: farEnd, err: err}
+	}
+	return nil
 }

@@ -162,11 +162,14 @@ func TestNothingIsAcknowledgedBeforeItIsDurable(t *testing.T) {
 		dice := rapid.SliceOfN(rapid.IntRange(0, 3), 32, 32).Draw(rt, "dice")
 		poison := rapid.SliceOfN(rapid.IntRange(1, n), 0, 4).Draw(rt, "poison")
 		batch := rapid.IntRange(1, 17).Draw(rt, "batch")
+		lanes := rapid.SampledFrom([]int{1, 2, 5}).Draw(rt, "lanes")
+		slow := rapid.SliceOfN(rapid.IntRange(0, 3), 16, 16).Draw(rt, "slow")
 		failure := ""
 		synctest.Test(t, func(t *testing.T) {
-			all := events(n, "a", "b")
+			all := events(n, "a", "b", "", "c")
 			w := newWayBack(all)
-			w.limits.BatchSize = batch
+			w.limits.BatchSize, w.limits.Lanes = batch, lanes
+			w.inbox.slow = slow
 			luck := &chance{budget: budget, dice: dice}
 			var bad []string
 			for _, i := range poison {
@@ -194,13 +197,80 @@ func TestNothingIsAcknowledgedBeforeItIsDurable(t *testing.T) {
 			}
 			_, stop := w.start(t)
 			defer stop()
-			await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == n })
-			if !slices.Equal(w.inbox.all(), without(ids(all), bad...)) {
-				failure = fmt.Sprintf("inserted %v", w.inbox.all())
+			for i := 0; w.source.acknowledged() < n && i < 60_000; i++ {
+				<-time.After(10 * time.Millisecond)
+			}
+			if got := w.source.acknowledged(); got < n {
+				failure = fmt.Sprintf("stuck at %d of %d: %+v", got, n, w.registry.report(1))
+			}
+			for _, key := range []string{"a", "b", "", "c"} {
+				if got := ofKey(key, w.inbox.all(), all); !slices.Equal(got, ofKey(key, without(ids(all), bad...), all)) {
+					failure = fmt.Sprintf("inserted of key %q: %v", key, got)
+				}
+			}
+			if lanes == 1 && !slices.Equal(w.inbox.all(), without(ids(all), bad...)) {
+				failure = fmt.Sprintf("inserted by one lane: %v", w.inbox.all())
 			}
 		})
 		if failure != "" {
 			rt.Fatal(failure)
 		}
+	})
+}
+
+func TestALaneOfTheWayBackThatHangsDelaysNoOtherAndNothingBehindIsAcknowledged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(20, "a", "b", "c", "d", "")
+		w := newWayBack(all)
+		w.limits.Lanes = 4
+		stuck, release := laneOf("a", 4), make(chan struct{})
+		w.inbox.hangs = func(ids []string) {
+			if slices.Contains(ids, "e11") { // of key a, in the second delivery
+				<-release
+			}
+		}
+		_, stop := w.start(t)
+		defer stop()
+		synctest.Wait()
+		for _, m := range all {
+			if laneOf(m.Key, 4) != stuck && !slices.Contains(w.inbox.all(), m.EventID) {
+				t.Fatalf("%s of key %s waits for key a", m.EventID, m.Key)
+			}
+		}
+		if got := w.source.acknowledged(); got != 10 && got != 0 { // its lane may have taken both deliveries at once
+			t.Fatalf("acknowledged %d, and e11 was not inserted", got)
+		}
+		close(release)
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 20 })
+		for _, key := range []string{"a", "b", "c", "d", ""} {
+			equal(t, "key "+key, ofKey(key, w.inbox.all(), all), ofKey(key, ids(all), all))
+		}
+	})
+}
+
+func TestTheWayBackWaitsForRoomForDeadLettersAndAcknowledgesNothingMeanwhile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(40, "a", "b")
+		w := newWayBack(all)
+		w.limits.OnError, w.limits.MaxDeadLetters = pipeline.ParkKey, 3
+		w.inbox.fails = never("e13")
+		_, stop := w.start(t)
+		defer stop()
+		await(t, "blocked", func() bool { return w.registry.report(1).State == pipeline.StateBlocked })
+		<-time.After(time.Minute)
+		if r := w.registry.report(1).Reason; !strings.Contains(r, "max_dead_letters is 3") || !strings.Contains(r, "event e19") {
+			t.Fatalf("reason %q", r)
+		}
+		equal(t, "dead", w.letters.ids(), []string{"e13", "e15", "e17"})
+		if w.source.acknowledged() != 10 {
+			t.Fatalf("acknowledged %d", w.source.acknowledged())
+		}
+		w.letters.discard("e13")
+		signal(w.registry.changed)
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 40 && len(w.letters.ids()) == 0 })
+		equal(t, "key a", ofKey("a", w.inbox.all(), all), without(ofKey("a", ids(all), all), "e13"))
+		await(t, "running", func() bool { return w.registry.report(1).State == pipeline.StateRunning })
 	})
 }

@@ -3,13 +3,10 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
-	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/retry"
@@ -24,11 +21,6 @@ type memory struct {
 	mu sync.Mutex
 	// refused counts how often the sink refused an event, by event id.
 	refused map[string]refusal
-	// before is how many events of its page came before the event that blocks
-	// the pipeline; -1 when none does.
-	before int
-	// single counts the pages of one event that were read because of it.
-	single int
 }
 
 type refusal struct {
@@ -41,7 +33,6 @@ func newMemory(l pipeline.Limits, clock retry.Clock) *memory {
 		limiter: retry.NewLimiter(l.RateLimit.PerSecond, l.RateLimit.Burst, clock),
 		breaker: retry.NewBreaker(l.CircuitBreaker.FailureThreshold, l.CircuitBreaker.Open, clock),
 		refused: map[string]refusal{},
-		before:  -1,
 	}
 }
 
@@ -64,44 +55,15 @@ func (m *memory) refusalOf(eventID string) (refusal, bool) {
 }
 
 // forget drops the refusals of events that are dealt with.
-func (m *memory) forget(messages []message.Message) {
+func (m *memory) forget(items []item) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range messages {
+	for i := range items {
 		if len(m.refused) == 0 {
 			return
 		}
-		delete(m.refused, messages[i].EventID)
+		delete(m.refused, items[i].event.EventID)
 	}
-}
-
-// block remembers how many events of the page came before the one that blocks;
-// -1 that it passed.
-func (m *memory) block(before int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.before, m.single = before, 0
-}
-
-// readLimit returns how many events to read next. In front of an event that
-// blocks, pages end right before it, so that what precedes it is saved and not
-// sent again with each attempt at it.
-func (m *memory) readLimit(usual int) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.before < 0 {
-		return usual
-	}
-	limit := max(1, min(m.before, usual))
-	if m.before == 0 {
-		// the event should have come by now; if it never does, read on as usual
-		if m.single++; m.single > usual {
-			m.before = -1
-		}
-		return limit
-	}
-	m.before -= limit
-	return limit
 }
 
 // session is what both directions share while connected.
@@ -112,7 +74,7 @@ type session struct {
 	clock   retry.Clock
 	memory  *memory
 	health  *health
-	holds   *holds
+	budget  *budget
 	// letters wakes the retry of dead letters.
 	letters <-chan struct{}
 	lease   *lease
@@ -175,51 +137,6 @@ func (s *session) close(ctx context.Context, what ...any) {
 			}
 		}
 	}
-}
-
-// holds knows which keys are parked behind a dead letter. One goroutine uses
-// it; others may only mark it stale.
-type holds struct {
-	keys  map[string]bool
-	stale atomic.Bool
-}
-
-func (h *holds) has(key string) bool {
-	return key != "" && h.keys[key] && !fault.Mutant(fault.RetryOvertaken)
-}
-
-func (h *holds) add(key string) {
-	if key != "" {
-		h.keys[key] = true
-	}
-}
-
-// readHolds asks which keys wait, when the policy cares.
-func (s *session) readHolds(ctx context.Context) error {
-	s.holds.stale.Store(false)
-	s.holds.keys = map[string]bool{}
-	if s.limits.OnError != pipeline.ParkKey {
-		return nil
-	}
-	return s.call(ctx, database, "read the keys of dead letters", func(ctx context.Context) error {
-		keys, err := s.plan.DeadLetters.Held(ctx)
-		for _, key := range keys {
-			s.holds.add(key)
-		}
-		return err
-	})
-}
-
-// hold parks the key of an event that became a dead letter, if the policy says so.
-func (s *session) hold(key string) {
-	if s.limits.OnError == pipeline.ParkKey {
-		s.holds.add(key)
-	}
-}
-
-// parked is the error of an event that follows a dead letter of its key.
-func parked(key string) error {
-	return fmt.Errorf("key %q is parked: an earlier event of it waits as a dead letter; retry or discard that one too", key)
 }
 
 // partialOf returns the partial failure in err, if it names only indices below n.

@@ -20,6 +20,9 @@ type Options struct {
 	Major int
 	// Fetched ignores what is installed on the machine.
 	Fetched bool
+	// BinDir is the folder of the server's programs; it makes Major and
+	// Fetched mean nothing.
+	BinDir string
 	// Settings are put on the server's command line, over our own.
 	Settings map[string]string
 	// Durable keeps fsync and full-page writes on, for servers that are

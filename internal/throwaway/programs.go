@@ -24,6 +24,16 @@ var versionPattern = regexp.MustCompile(`\(PostgreSQL\) (([0-9]+)[^ \n]*)`)
 
 // locate returns the installation that options ask for, fetching it if need be.
 func locate(ctx context.Context, options Options) (installation, error) {
+	if options.BinDir != "" {
+		found, err := inspect(ctx, options.BinDir)
+		if err != nil {
+			return installation{}, fmt.Errorf("use the PostgreSQL in %s: %w", options.BinDir, err)
+		}
+		options.Major = found.major // for the check below
+		if found.major >= Oldest && found.major <= Newest {
+			return found, nil
+		}
+	}
 	if options.Major != 0 && (options.Major < Oldest || options.Major > Newest) {
 		return installation{}, fmt.Errorf("start PostgreSQL %d: only %d to %d are supported", options.Major, Oldest, Newest)
 	}

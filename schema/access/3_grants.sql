@@ -20,10 +20,11 @@ begin
         select g.kind, g.privilege, g.objects, g.roles
         from (values
             ('function', 'execute', '{outbox_create, outbox_create_if_not_exists, outbox_set, outbox_drop, outbox_grant_publish,
-                outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete}'::name[],
+                outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete,
+                node_renew}'::name[],
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
-                dead_letter_retry, dead_letter_discard, inbox_replay}', '{tide_operator}'),
+                dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
             ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
@@ -31,22 +32,22 @@ begin
                 '{tide_operator, tide_reader}'),
             ('function', 'execute', '{maintain}', '{tide_operator, tide_relay}'),
             ('function', 'execute', '{pipeline_oldest}', '{tide_operator, tide_reader, tide_relay}'),
-            ('function', 'execute', '{node_id, node_check}', '{tide_relay}'),
+            ('function', 'execute', '{node_id, node_check, node_here, position_beyond}', '{tide_relay}'),
             ('function', 'execute', '{schema_version}',
                 '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
-            ('function', 'none', '{outbox_turn, outbox_is_due, outbox_part_done, outbox_part_empty, publishing_now,
+            ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
                 inbox_create_partition, inbox_message_id, inbox_backoff, inbox_describe, copy_grants,
-                relay_set, relay_switch, rewind_first_id, rewind_count, pipeline_find, pipeline_describe, pipeline_forget_position,
+                relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
                 dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
 
             ('table', 'select', '{relay_status, outbox_retention, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
-                relay_instance, pipeline_owner, pipeline_position, pipeline_state, node}',
+                relay_instance, pipeline_owner, pipeline_position, pipeline_mark, pipeline_state, node}',
                 '{tide_operator, tide_reader, tide_relay}'),
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
                 '{pipeline}', '{tide_operator, tide_reader}'),
@@ -58,7 +59,7 @@ begin
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
-            ('table', 'insert, delete', '{pipeline_position}', '{tide_relay}')
+            ('table', 'insert, delete', '{pipeline_position, pipeline_mark}', '{tide_relay}')
         ) g (kind, privilege, objects, roles)
     loop
         if entry.kind = 'function' then

@@ -50,6 +50,171 @@ alter table tide.outbox_part
 alter table tide.pipeline_position add column mark jsonb;
 comment on column tide.pipeline_position.mark is 'By what the sink can tell that it still has everything up to here; null when it cannot.';
 
+-- tables/0010_restores.sql
+
+-- What it takes to notice that a database is a copy, was restored, or lost
+-- what it had committed.
+
+-- The timeline of the cluster's log when a relay last looked: a promotion or a
+-- point-in-time restore begins another. Null where the server does not tell.
+alter table tide.node add column timeline integer;
+
+-- In which incarnation of the database somebody last spoke for this pipeline:
+-- configured or adopted it. Below the node's, no relay runs it.
+alter table tide.pipeline add column incarnation integer not null default 1;
+alter table tide.pipeline add column adopted_at timestamptz not null default clock_timestamp();
+update tide.pipeline p
+set incarnation = n.incarnation
+from tide.node n
+where p.incarnation <> n.incarnation;
+
+-- When the server was started in which the ownership was taken. An ownership
+-- holds for one run of one server: whatever a relay keeps in memory was read
+-- there. A standby that was promoted behind its back, or a pooler that now
+-- leads elsewhere, has another start time, and its log may lack what was read.
+alter table tide.pipeline_owner add column server_started_at timestamptz;
+
+-- How far each reverse pipeline has durably taken in its source. Rows are
+-- added, never updated, for the reason of tide.pipeline_position; the greatest
+-- seq counts.
+create table tide.pipeline_mark (
+    pipeline_id integer     not null references tide.pipeline (id) on delete cascade,
+    seq         bigint      not null,
+    -- names the source's log for ever: another stream of the same name is another origin
+    origin      text        not null,
+    sequence    numeric(20) not null,
+    delivery    numeric(20) not null,
+    timeline    integer,
+    saved_at    timestamptz not null default clock_timestamp(),
+    primary key (pipeline_id, seq)
+);
+comment on table tide.pipeline_mark is 'How far each reverse pipeline has durably taken in its source.';
+
+-- Its result has another shape from now on.
+drop function if exists tide.node_check(bigint, oid);
+
+-- tables/0011_dead_letter_parked.sql
+
+-- A letter of the policy park_key holds its key; one that only waits behind
+-- another was never attempted.
+alter table tide.dead_letter add column holds_key boolean not null default false;
+comment on column tide.dead_letter.holds_key is 'Whether later events of the key wait for this one, as on_error park_key has it.';
+comment on column tide.dead_letter.attempts is 'How often delivery was tried; 0 for an event that was parked behind another of its key.';
+-- who holds a key up, and what follows by itself once nobody does
+create index dead_letter_holding_idx on tide.dead_letter (pipeline_id, key, id)
+    where holds_key and attempts > 0 and retry_requested_at is null;
+create index dead_letter_parked_idx on tide.dead_letter (pipeline_id, id)
+    where holds_key and attempts = 0;
+
+-- functions/adopt.sql
+
+-- What somebody decides after a restore. Locks: the pipeline's row, its owner's.
+
+-- Says why a saved position cannot be gone on from, or null. Whatever crash,
+-- backup or promotion the database went through, a position that it saved lies
+-- behind the last id drawn. Where it does not, the log was reset or tables were
+-- restored singly, and what is published next would get ids that the position
+-- takes for delivered.
+--
+-- Only ids count. That xids went back (pg_resetwal) hides nothing: what is
+-- published from now on has greater ids than the position, and is found by them.
+create or replace function tide.position_beyond(saved tide.pipeline_position) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    drawn bigint := (select s.last_value from tide.outbox_event_id_seq s);
+begin
+    if saved.last_id > drawn then
+        return format('it has delivered id %s and the last id drawn is %s', saved.last_id, drawn);
+    end if;
+    return null;
+end
+$$;
+comment on function tide.position_beyond(tide.pipeline_position) is
+'Why a saved position cannot be gone on from, or null.';
+
+create or replace function tide.relay_adopt(name text) returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pipeline tide.pipeline;
+    here     integer := tide.node_look();
+    done     text;
+begin
+    pipeline := tide.pipeline_find(name);
+    if pipeline.incarnation < here then
+        done := format('pipeline "%s" runs in this database from now on', name);
+    elsif pipeline.direction = 'reverse' then
+        delete from tide.pipeline_mark m where m.pipeline_id = pipeline.id;
+        done := format('pipeline "%s" goes on from where its consumer is; what the database lacks is not asked for again', name);
+    elsif (
+        select tide.position_beyond(p)
+        from tide.pipeline_position p
+        where p.pipeline_id = pipeline.id
+        order by p.seq desc
+        limit 1) is not null
+    then
+        perform tide.outbox_raise_ids();
+        perform tide.pipeline_forget_position(pipeline.id);
+        done := format('pipeline "%s" sends again all that its outbox retains, with the same event ids', name);
+    else
+        done := format('nothing stood in the way of pipeline "%s"', name);
+    end if;
+    update tide.pipeline p
+    set incarnation = here,
+        adopted_at = clock_timestamp(),
+        version = p.version + 1,
+        updated_at = now()
+    where p.id = pipeline.id;
+    perform pg_notify('tide_relay', name);
+    return done;
+end
+$$;
+comment on function tide.relay_adopt(text) is
+'Lets a pipeline go on that stopped because its database is a copy, was restored, or lost what its far end has; says what that means. Run it again when the pipeline then stops for another reason.
+Example: select tide.relay_adopt(''orders-to-nats'');';
+
+-- Ids must lie above all that any position takes for delivered.
+create or replace function tide.outbox_raise_ids() returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    drawn   bigint := (select s.last_value from tide.outbox_event_id_seq s);
+    highest bigint := greatest(
+        (select max(e.id) from tide.outbox_event e),
+        (select max(p.last_id) from tide.pipeline_position p));
+begin
+    if highest > drawn then
+        perform setval('tide.outbox_event_id_seq', highest);
+    end if;
+end
+$$;
+comment on function tide.outbox_raise_ids() is
+'Makes the next id greater than every id that was ever delivered.';
+
+create or replace function tide.relay_adoptable() returns table (name text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here integer := tide.node_look();
+begin
+    return query select p.name from tide.pipeline p where p.incarnation < here order by p.name;
+end
+$$;
+comment on function tide.relay_adoptable() is
+'The pipelines that were configured in another database, of which this one is a copy, a restore or an upgrade; they wait for tide.relay_adopt.
+Example: select tide.relay_adopt(name) from tide.relay_adoptable();';
+
 -- functions/config_check.sql
 
 -- Checking a pipeline's configuration as far as SQL can tell. No lock.
@@ -403,6 +568,7 @@ as $$
     ('common', 'forward', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'forward', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'forward', 'max_attempts', 'integer', null, null, false),
+    ('common', 'forward', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'forward', 'rate_limit', 'object', null, null, false),
     ('common', 'forward', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'forward', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -422,6 +588,7 @@ as $$
     ('common', 'reverse', 'transform.language', 'string', null, '{jmespath,cel}', false),
     ('common', 'reverse', 'on_error', 'string', null, '{block,park_key,dead_letter}', false),
     ('common', 'reverse', 'max_attempts', 'integer', null, null, false),
+    ('common', 'reverse', 'max_dead_letters', 'integer', null, null, false),
     ('common', 'reverse', 'rate_limit', 'object', null, null, false),
     ('common', 'reverse', 'rate_limit.max_messages_per_second', 'number', null, null, false),
     ('common', 'reverse', 'rate_limit.burst_size', 'integer', null, null, false),
@@ -1302,7 +1469,9 @@ comment on function tide.refuse_unknown(text, text, text[]) is
 -- What this database is. Locks: one row of tide.node, when it is written.
 
 -- The id of this database, made when something needs it first: a dump brings
--- the id along, and a row made at installation would collide with it.
+-- the id along, and a row made at installation would collide with it. Where it
+-- is made is written down at once, so that a copy which is made before any
+-- relay came is noticed too.
 create or replace function tide.node_id() returns uuid
 language plpgsql
 volatile
@@ -1314,7 +1483,10 @@ declare
 begin
     select n.database_id into id from tide.node n;
     if id is null then
-        insert into tide.node default values on conflict (singleton) do nothing;
+        insert into tide.node (system_identifier, database_oid, timeline)
+        select h.system_identifier, case when h.system_identifier is not null then h.database_oid end, h.timeline
+        from tide.node_here() h
+        on conflict (singleton) do nothing;
         select n.database_id into id from tide.node n;
     end if;
     return id;
@@ -1323,17 +1495,51 @@ $$;
 comment on function tide.node_id() is
 'The id that this database''s events carry in their source.';
 
--- Called by a relay when it starts. The first one writes down which cluster
--- and database it works in. When a later one finds others there, the database
--- is a copy or was restored: the xids in its rows and positions belong to
--- another history, so the incarnation grows and floor_id remembers up to which
--- id the rows come from there.
+-- Where we are. What a server refuses to tell is null, and is not compared.
+create or replace function tide.node_here(
+    out system_identifier bigint,
+    out database_oid      oid,
+    out timeline          integer
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    database_oid := (select d.oid from pg_database d where d.datname = current_database());
+    begin
+        system_identifier := (select s.system_identifier from pg_control_system() s);
+    exception when others then
+        system_identifier := null;
+    end;
+    begin
+        -- the first eight digits of a segment's name
+        timeline := ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer;
+    exception when others then
+        timeline := null;
+    end;
+end
+$$;
+comment on function tide.node_here() is
+'The cluster, the database and the timeline of the cluster''s log.';
+
+-- Called by a relay at the start of each session. The first one writes down
+-- which cluster and database it works in. When a later one finds others there,
+-- the database is a copy or was restored: the xids in its rows and positions
+-- belong to another history, so the incarnation grows and floor_id remembers up
+-- to which id the rows come from there.
+--
+-- Another timeline means a promotion or a point-in-time restore. The history is
+-- the same up to there, and prepared transactions of it may still commit, so
+-- neither grows. noticed says in words what changed, to the one that saw it first.
 create or replace function tide.node_check(
     system_identifier bigint,
     database_oid      oid,
+    timeline          integer default null,
     out database_id   uuid,
     out incarnation   integer,
-    out floor_id      bigint
+    out floor_id      bigint,
+    out noticed       text
 )
 language plpgsql
 volatile
@@ -1341,7 +1547,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    node tide.node;
+    node     tide.node;
+    other    boolean;
+    switched boolean;
 begin
     if system_identifier is null or database_oid is null then
         raise exception using
@@ -1350,19 +1558,36 @@ begin
             hint = 'Take them from pg_control_system() and pg_database.';
     end if;
     perform tide.node_id();
-    select n.* into node from tide.node n for update;
-    if node.system_identifier is null then
-        update tide.node n
-        set system_identifier = node_check.system_identifier, database_oid = node_check.database_oid
-        returning n.* into node;
-    elsif node.system_identifier <> node_check.system_identifier
-        or node.database_oid <> node_check.database_oid
-    then
+    -- Twice at most: seen without a lock, and seen again under it. A lock each
+    -- time would make relays wait for whoever configures in a long transaction.
+    for attempt in 1..2 loop
+        if attempt = 1 then
+            select n.* into node from tide.node n;
+        else
+            select n.* into node from tide.node n for update;
+        end if;
+        other := (node.system_identifier, node.database_oid)
+            is distinct from (node_check.system_identifier, node_check.database_oid);
+        switched := node_check.timeline is not null and node.timeline is distinct from node_check.timeline;
+        exit when not other and not switched;
+    end loop;
+    if other and node.system_identifier is not null then
+        noticed := format('it was database %s of cluster %s and is now database %s of cluster %s: a copy, or restored or upgraded',
+            node.database_oid, node.system_identifier, node_check.database_oid, node_check.system_identifier);
+    elsif switched and node.timeline is not null then
+        noticed := format('its log is on timeline %s after %s: a standby was promoted, or it was restored to a point in time',
+            node_check.timeline, node.timeline);
+    end if;
+    if other or switched then
         update tide.node n
         set system_identifier = node_check.system_identifier,
             database_oid = node_check.database_oid,
-            incarnation = n.incarnation + 1,
-            floor_id = (select case when s.is_called then s.last_value else 0 end from tide.outbox_event_id_seq s)
+            timeline = coalesce(node_check.timeline, n.timeline),
+            incarnation = n.incarnation + (other and n.system_identifier is not null)::integer,
+            floor_id = case
+                when not other or n.system_identifier is null then n.floor_id
+                else (select case when s.is_called then s.last_value else 0 end from tide.outbox_event_id_seq s)
+            end
         returning n.* into node;
     end if;
     database_id := node.database_id;
@@ -1370,8 +1595,56 @@ begin
     floor_id := node.floor_id;
 end
 $$;
-comment on function tide.node_check(bigint, oid) is
-'Called by a relay at its start: notices that the database was restored or copied, and returns its id and incarnation.';
+comment on function tide.node_check(bigint, oid, integer) is
+'Called by a relay at the start of a session: notices that the database was restored, copied or promoted, and returns its id and incarnation.';
+
+-- The same from within, for functions that speak for a pipeline: who configures
+-- a copy before any relay came must do so in the copy's own incarnation.
+create or replace function tide.node_look() returns integer
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    here  record;
+    found integer;
+begin
+    select * into here from tide.node_here();
+    if here.system_identifier is null then
+        perform tide.node_id();
+        return (select n.incarnation from tide.node n);
+    end if;
+    select c.incarnation into found
+    from tide.node_check(here.system_identifier, here.database_oid, here.timeline) c;
+    return found;
+end
+$$;
+comment on function tide.node_look() is
+'Notices that the database was restored or copied, and returns its incarnation.';
+
+create or replace function tide.node_renew() returns uuid
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    id uuid;
+begin
+    perform tide.node_look();
+    update tide.node n
+    set database_id = gen_random_uuid()
+    returning n.database_id into id;
+    -- running relays read the id together with their pipelines
+    update tide.pipeline p
+    set version = p.version + 1;
+    perform pg_notify('tide_relay', '');
+    return id;
+end
+$$;
+comment on function tide.node_renew() is
+'Gives a copy of a database that lives on beside the original an id of its own: the source of its events and the default name of its durable consumers change with it.
+Example: select tide.node_renew();';
 
 -- functions/outbox.sql
 
@@ -2040,35 +2313,40 @@ $$;
 comment on function tide.outbox_part_empty(integer) is
 'Empties a partition of tide.outbox_event if it may be emptied; says whether it did.';
 
--- Whether it is time for another partition: the current one holds something
--- and has been current for a quarter of the retention, or is large. When much
--- is held back, "large" grows with the outbox, so that there are never more
--- than a few dozen partitions, all of which every page has to look at.
-create or replace function tide.outbox_is_due(outbox tide.outbox) returns boolean
+-- For how long it has been time for another partition; null when it is not.
+-- It is when the current one holds something and has been current for a
+-- quarter of the retention, or is large. When much is held back, "large" grows
+-- with the outbox, so that there are never more than a few dozen partitions:
+-- every page that is read has to look at all of them.
+create or replace function tide.outbox_overdue(outbox tide.outbox) returns interval
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    age     interval;
+    late    interval;
     size    bigint := pg_total_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass);
     retired bigint;
     kept    bigint;
 begin
     if pg_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass) = 0 then
-        return false;
+        return null;
     end if;
-    select clock_timestamp() - p.used_since into age from tide.outbox_part p where p.part = outbox.part;
+    select clock_timestamp() - p.used_since - greatest(outbox.retention / 4, interval '1 minute') into late
+    from tide.outbox_part p
+    where p.part = outbox.part;
     select count(*), coalesce(sum(pg_total_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass)), 0)
     into retired, kept
     from tide.outbox_part p
     where p.outbox_id = outbox.id and p.retired_at is not null;
-    return age >= greatest(outbox.retention / 4, interval '1 minute') and (retired < 12 or size >= kept / 16)
-        or size >= greatest(1073741824, kept / 8);
+    if size >= greatest(1073741824, kept / 8) or late >= interval '0' and (retired < 12 or size >= kept / 16) then
+        return greatest(late, interval '0');
+    end if;
+    return null;
 end
 $$;
-comment on function tide.outbox_is_due(tide.outbox) is
-'Whether it is time that another partition becomes the current one of an outbox.';
+comment on function tide.outbox_overdue(tide.outbox) is
+'For how long it has been time that another partition becomes the current one of an outbox; null when it is not.';
 
 -- Transactions that have published something and not ended. What they know of
 -- the partitions is from when they first did.
@@ -2107,6 +2385,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     outbox tide.outbox;
+    late   interval;
+    taken  integer;
+    known  boolean;
 begin
     select o.* into outbox from tide.outbox o where o.id = outbox_turn.outbox_id for no key update skip locked;
     if not found then
@@ -2125,28 +2406,35 @@ begin
     where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
         and pg_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass) > 0;
 
-    select p.part into outbox_turn.part
+    late := tide.outbox_overdue(outbox);
+    if late is null then
+        return;
+    end if;
+    select p.part, p.unseen_by is not distinct from '{}' into taken, known
     from tide.outbox_part p
     where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
     order by p.unseen_by is distinct from '{}', p.part
     limit 1;
     if not found then
-        if pg_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass) = 0 then
+        -- One that will be emptied in a moment spares another partition.
+        if late < outbox.retention / 20 + interval '10 seconds' and exists (
+            select
+            from tide.outbox_part p
+            where p.outbox_id = outbox.id and p.retired_at is not null and tide.outbox_part_done(p.part))
+        then
             return;
         end if;
-        outbox_turn.part := tide.outbox_take_part();
+        part := tide.outbox_take_part();
         update tide.outbox_part p
         set outbox_id = outbox.id, used_since = clock_timestamp(), retired_at = null, unseen_by = null
         where p.part = outbox_turn.part;
         action := 'prepared';
         return;
     end if;
-    if not tide.outbox_is_due(outbox)
-        or (select p.unseen_by is distinct from '{}' from tide.outbox_part p where p.part = outbox_turn.part)
-    then
-        outbox_turn.part := null;
+    if not known then
         return;
     end if;
+    part := taken;
     update tide.outbox_part p set retired_at = clock_timestamp() where p.part = outbox.part;
     update tide.outbox_part p set used_since = clock_timestamp() where p.part = outbox_turn.part;
     update tide.outbox o set part = outbox_turn.part where o.id = outbox.id;
@@ -2216,6 +2504,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     pipeline tide.pipeline;
+    here     integer;
+    spoken   boolean;
 begin
     if enabled is null then
         raise exception using
@@ -2224,10 +2514,10 @@ begin
             hint = 'Say true or false.';
     end if;
     perform tide.config_check(name, direction, config);
-    perform tide.node_id();
+    here := tide.node_look();
 
-    insert into tide.pipeline as p (name, direction, outbox_id, inbox_id, config, enabled)
-    values (relay_set.name, relay_set.direction, relay_set.outbox_id, relay_set.inbox_id, relay_set.config, relay_set.enabled)
+    insert into tide.pipeline as p (name, direction, outbox_id, inbox_id, config, enabled, incarnation)
+    values (relay_set.name, relay_set.direction, relay_set.outbox_id, relay_set.inbox_id, relay_set.config, relay_set.enabled, here)
     on conflict on constraint pipeline_name_key do nothing
     returning p.* into pipeline;
     if found then
@@ -2248,11 +2538,16 @@ begin
     then
         return;
     end if;
+    spoken := (pipeline.outbox_id, pipeline.inbox_id, pipeline.config) is distinct from (outbox_id, inbox_id, config);
     update tide.pipeline p
     set outbox_id = relay_set.outbox_id,
         inbox_id = relay_set.inbox_id,
         config = relay_set.config,
         enabled = relay_set.enabled,
+        -- Who changes a pipeline in a copy speaks for the copy. Who only sets
+        -- again what was copied, as a deployment does, does not.
+        incarnation = case when spoken then here else p.incarnation end,
+        adopted_at = case when spoken and p.incarnation < here then clock_timestamp() else p.adopted_at end,
         version = p.version + 1,
         updated_at = now()
     where p.id = pipeline.id;
@@ -2823,10 +3118,11 @@ select
     d.destination,
     d.transport_headers,
     d.coordinates,
-    d.retry_requested_at
+    d.retry_requested_at,
+    d.holds_key
 from tide.dead_letter d
 join tide.pipeline p on p.id = d.pipeline_id;
-comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
+comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON, attempts is 0 for an event that was parked behind another of its key, and holds_key says that later events of the key wait. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
 
 -- views/outbox_retention.sql
 
@@ -2996,10 +3292,11 @@ begin
         select g.kind, g.privilege, g.objects, g.roles
         from (values
             ('function', 'execute', '{outbox_create, outbox_create_if_not_exists, outbox_set, outbox_drop, outbox_grant_publish,
-                outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete}'::name[],
+                outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete,
+                node_renew}'::name[],
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
-                dead_letter_retry, dead_letter_discard, inbox_replay}', '{tide_operator}'),
+                dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
             ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
@@ -3007,22 +3304,22 @@ begin
                 '{tide_operator, tide_reader}'),
             ('function', 'execute', '{maintain}', '{tide_operator, tide_relay}'),
             ('function', 'execute', '{pipeline_oldest}', '{tide_operator, tide_reader, tide_relay}'),
-            ('function', 'execute', '{node_id, node_check}', '{tide_relay}'),
+            ('function', 'execute', '{node_id, node_check, node_here, position_beyond}', '{tide_relay}'),
             ('function', 'execute', '{schema_version}',
                 '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
-            ('function', 'none', '{outbox_turn, outbox_is_due, outbox_part_done, outbox_part_empty, publishing_now,
+            ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
                 inbox_create_partition, inbox_message_id, inbox_backoff, inbox_describe, copy_grants,
-                relay_set, relay_switch, rewind_first_id, rewind_count, pipeline_find, pipeline_describe, pipeline_forget_position,
+                relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
                 dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
 
             ('table', 'select', '{relay_status, outbox_retention, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
-                relay_instance, pipeline_owner, pipeline_position, pipeline_state, node}',
+                relay_instance, pipeline_owner, pipeline_position, pipeline_mark, pipeline_state, node}',
                 '{tide_operator, tide_reader, tide_relay}'),
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
                 '{pipeline}', '{tide_operator, tide_reader}'),
@@ -3034,7 +3331,7 @@ begin
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
-            ('table', 'insert, delete', '{pipeline_position}', '{tide_relay}')
+            ('table', 'insert, delete', '{pipeline_position, pipeline_mark}', '{tide_relay}')
         ) g (kind, privilege, objects, roles)
     loop
         if entry.kind = 'function' then

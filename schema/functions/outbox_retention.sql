@@ -157,35 +157,40 @@ $$;
 comment on function tide.outbox_part_empty(integer) is
 'Empties a partition of tide.outbox_event if it may be emptied; says whether it did.';
 
--- Whether it is time for another partition: the current one holds something
--- and has been current for a quarter of the retention, or is large. When much
--- is held back, "large" grows with the outbox, so that there are never more
--- than a few dozen partitions, all of which every page has to look at.
-create or replace function tide.outbox_is_due(outbox tide.outbox) returns boolean
+-- For how long it has been time for another partition; null when it is not.
+-- It is when the current one holds something and has been current for a
+-- quarter of the retention, or is large. When much is held back, "large" grows
+-- with the outbox, so that there are never more than a few dozen partitions:
+-- every page that is read has to look at all of them.
+create or replace function tide.outbox_overdue(outbox tide.outbox) returns interval
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    age     interval;
+    late    interval;
     size    bigint := pg_total_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass);
     retired bigint;
     kept    bigint;
 begin
     if pg_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass) = 0 then
-        return false;
+        return null;
     end if;
-    select clock_timestamp() - p.used_since into age from tide.outbox_part p where p.part = outbox.part;
+    select clock_timestamp() - p.used_since - greatest(outbox.retention / 4, interval '1 minute') into late
+    from tide.outbox_part p
+    where p.part = outbox.part;
     select count(*), coalesce(sum(pg_total_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass)), 0)
     into retired, kept
     from tide.outbox_part p
     where p.outbox_id = outbox.id and p.retired_at is not null;
-    return age >= greatest(outbox.retention / 4, interval '1 minute') and (retired < 12 or size >= kept / 16)
-        or size >= greatest(1073741824, kept / 8);
+    if size >= greatest(1073741824, kept / 8) or late >= interval '0' and (retired < 12 or size >= kept / 16) then
+        return greatest(late, interval '0');
+    end if;
+    return null;
 end
 $$;
-comment on function tide.outbox_is_due(tide.outbox) is
-'Whether it is time that another partition becomes the current one of an outbox.';
+comment on function tide.outbox_overdue(tide.outbox) is
+'For how long it has been time that another partition becomes the current one of an outbox; null when it is not.';
 
 -- Transactions that have published something and not ended. What they know of
 -- the partitions is from when they first did.
@@ -224,6 +229,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     outbox tide.outbox;
+    late   interval;
+    taken  integer;
+    known  boolean;
 begin
     select o.* into outbox from tide.outbox o where o.id = outbox_turn.outbox_id for no key update skip locked;
     if not found then
@@ -242,28 +250,35 @@ begin
     where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
         and pg_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass) > 0;
 
-    select p.part into outbox_turn.part
+    late := tide.outbox_overdue(outbox);
+    if late is null then
+        return;
+    end if;
+    select p.part, p.unseen_by is not distinct from '{}' into taken, known
     from tide.outbox_part p
     where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
     order by p.unseen_by is distinct from '{}', p.part
     limit 1;
     if not found then
-        if pg_relation_size(format('tide.%I', 'outbox_event_' || outbox.part)::regclass) = 0 then
+        -- One that will be emptied in a moment spares another partition.
+        if late < outbox.retention / 20 + interval '10 seconds' and exists (
+            select
+            from tide.outbox_part p
+            where p.outbox_id = outbox.id and p.retired_at is not null and tide.outbox_part_done(p.part))
+        then
             return;
         end if;
-        outbox_turn.part := tide.outbox_take_part();
+        part := tide.outbox_take_part();
         update tide.outbox_part p
         set outbox_id = outbox.id, used_since = clock_timestamp(), retired_at = null, unseen_by = null
         where p.part = outbox_turn.part;
         action := 'prepared';
         return;
     end if;
-    if not tide.outbox_is_due(outbox)
-        or (select p.unseen_by is distinct from '{}' from tide.outbox_part p where p.part = outbox_turn.part)
-    then
-        outbox_turn.part := null;
+    if not known then
         return;
     end if;
+    part := taken;
     update tide.outbox_part p set retired_at = clock_timestamp() where p.part = outbox.part;
     update tide.outbox_part p set used_since = clock_timestamp() where p.part = outbox_turn.part;
     update tide.outbox o set part = outbox_turn.part where o.id = outbox.id;

@@ -56,6 +56,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     pipeline tide.pipeline;
+    here     integer;
+    spoken   boolean;
 begin
     if enabled is null then
         raise exception using
@@ -64,10 +66,10 @@ begin
             hint = 'Say true or false.';
     end if;
     perform tide.config_check(name, direction, config);
-    perform tide.node_id();
+    here := tide.node_look();
 
-    insert into tide.pipeline as p (name, direction, outbox_id, inbox_id, config, enabled)
-    values (relay_set.name, relay_set.direction, relay_set.outbox_id, relay_set.inbox_id, relay_set.config, relay_set.enabled)
+    insert into tide.pipeline as p (name, direction, outbox_id, inbox_id, config, enabled, incarnation)
+    values (relay_set.name, relay_set.direction, relay_set.outbox_id, relay_set.inbox_id, relay_set.config, relay_set.enabled, here)
     on conflict on constraint pipeline_name_key do nothing
     returning p.* into pipeline;
     if found then
@@ -88,11 +90,16 @@ begin
     then
         return;
     end if;
+    spoken := (pipeline.outbox_id, pipeline.inbox_id, pipeline.config) is distinct from (outbox_id, inbox_id, config);
     update tide.pipeline p
     set outbox_id = relay_set.outbox_id,
         inbox_id = relay_set.inbox_id,
         config = relay_set.config,
         enabled = relay_set.enabled,
+        -- Who changes a pipeline in a copy speaks for the copy. Who only sets
+        -- again what was copied, as a deployment does, does not.
+        incarnation = case when spoken then here else p.incarnation end,
+        adopted_at = case when spoken and p.incarnation < here then clock_timestamp() else p.adopted_at end,
         version = p.version + 1,
         updated_at = now()
     where p.id = pipeline.id;

@@ -21,6 +21,7 @@ with owned as materialized (
     select
     from tide.pipeline_owner o
     where o.pipeline_id = $1 and o.relay_id = $2 and o.fence = $3
+        and coalesce(o.server_started_at, pg_postmaster_start_time()) = pg_postmaster_start_time()
 ),
 parts as materialized (
     select coalesce(array_agg(p.part order by p.part), '{}') as parts

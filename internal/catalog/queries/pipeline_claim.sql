@@ -39,6 +39,14 @@ chosen as (
     for update of o skip locked
 )
 update tide.pipeline_owner o
-set relay_id = $1, fence = o.fence + 1, since = clock_timestamp()
+set relay_id = $1,
+    -- beyond all of an earlier run of the server, see relay_heartbeat
+    fence = case
+        when o.server_started_at is distinct from pg_postmaster_start_time()
+        then greatest(o.fence + 1, (extract(epoch from pg_postmaster_start_time()) * 1000)::bigint)
+        else o.fence + 1
+    end,
+    server_started_at = pg_postmaster_start_time(),
+    since = clock_timestamp()
 from chosen c
 where o.pipeline_id = c.pipeline_id

@@ -16,4 +16,5 @@ select o.pipeline_id, $4::bigint, $5::text::pg_snapshot, $6::bigint, $7::xid8, $
 from tide.pipeline_owner o
 cross join set_config('synchronous_commit', 'off', true)
 where o.pipeline_id = $1 and o.relay_id = $2 and o.fence = $3
+    and coalesce(o.server_started_at, pg_postmaster_start_time()) = pg_postmaster_start_time()
 for share of o

@@ -13,12 +13,17 @@ import (
 // Store is what an inbox needs of the catalog.
 type Store interface {
 	InsertInbox(ctx context.Context, to catalog.InboxTarget, messages []message.Message) (int, error)
+	LoadMark(ctx context.Context, pipelineID int64) (mark message.Mark, number int64, err error)
+	SaveMark(ctx context.Context, owner catalog.Owner, number int64, mark message.Mark) error
 }
 
 // Inbox inserts into one inbox for one pipeline.
 type Inbox struct {
 	store  Store
 	target catalog.InboxTarget
+	// marks counts the saves of marks. Only Mark and SaveMark touch it, which
+	// the engine calls one after another.
+	marks int64
 }
 
 // New makes the inbox of a pipeline that this relay has claimed.
@@ -36,4 +41,21 @@ func New(store Store, spec pipeline.Spec) *Inbox {
 // another relay owns the pipeline.
 func (i *Inbox) Insert(ctx context.Context, messages []message.Message) (int, error) {
 	return i.store.InsertInbox(ctx, i.target, messages)
+}
+
+// Mark returns how far the source was durably taken in.
+func (i *Inbox) Mark(ctx context.Context) (mark message.Mark, err error) {
+	mark, i.marks, err = i.store.LoadMark(ctx, i.target.Owner.PipelineID)
+	return mark, err
+}
+
+// SaveMark makes a mark durable, as the next after the last that this session
+// read or saved. It fails with the verdict superseded when another relay owns
+// the pipeline.
+func (i *Inbox) SaveMark(ctx context.Context, mark message.Mark) error {
+	if err := i.store.SaveMark(ctx, i.target.Owner, i.marks+1, mark); err != nil {
+		return err
+	}
+	i.marks++
+	return nil
 }

@@ -169,3 +169,30 @@ func TestAResendToAReplicatedStreamIsStoredOnce(t *testing.T) {
 		t.Errorf("stored %d of %d, atomic batches %t", info.State.Msgs, len(all), info.Config.AllowAtomicPublish)
 	}
 }
+
+func TestASinkGetsItsReplicasAlthoughASourceCameFirst(t *testing.T) {
+	t.Parallel()
+	servers := natstest.StartCluster(t, 3, natstest.Options{})
+	ctx := background(t)
+	config := values{"url": natstest.URLs(servers), "subject_template": "events.{op}", "subject": "events.>", "durable_name": "d"}
+	source := newSource(t, config, "db-1")
+	natstest.Eventually(t, "the cluster has a leader, and stream and consumer are there", func() bool { return source.Open(ctx) == nil })
+	config["replicas"] = 3
+	sink := newSink(t, config)
+	natstest.Eventually(t, "the stream is widened", func() bool { return sink.Open(ctx) == nil })
+	natstest.Eventually(t, "an event is stored", func() bool {
+		if err := send(ctx, sink, sinktest.Envelopes("events.insert", 1, 1)...); err != nil {
+			_ = sink.Open(ctx) // until the new replicas have a leader
+			return false
+		}
+		return true
+	})
+	if info := streamInfo(t, servers[0].JetStream(t), "tide-events"); info.Config.Replicas != 3 || !info.Config.AllowAtomicPublish {
+		t.Errorf("%d replicas, atomic batches %t", info.Config.Replicas, info.Config.AllowAtomicPublish)
+	}
+	for _, o := range []opener{sink, source} {
+		if err := o.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+}

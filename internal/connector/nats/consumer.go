@@ -33,6 +33,12 @@ type consumerSettings struct {
 	ackWait       time.Duration // 0 when not given
 	maxAckPending int           // 0 when not given
 	reader        string        // this pipeline of this database
+	pipeline      string
+	// claim and known are what the database remembers: the claim by which it
+	// reads, and up to where it has the stream; 0 when it remembers nothing.
+	claim   int64
+	known   uint64
+	private bool // the name is our own making, which nobody shares
 }
 
 func readConsumerSettings(values Values, deps *Deps) (consumerSettings, error) {
@@ -40,12 +46,14 @@ func readConsumerSettings(values Values, deps *Deps) (consumerSettings, error) {
 		durable:       values.String("durable_name"),
 		ackWait:       time.Duration(values.Int("ack_wait_secs")) * time.Second,
 		maxAckPending: int(values.Int("max_ack_pending")),
+		pipeline:      deps.Pipeline,
 		reader:        readerPrefix + deps.DatabaseID + "/" + deps.Pipeline,
 	}
 	if s.durable == "" {
 		s.durable = values.String("consumer_group")
 	}
 	if s.durable == "" {
+		s.private = true
 		s.durable = strings.Trim("tide-"+streamLabel([]string{deps.Pipeline, deps.DatabaseID}), "-")
 	}
 	if strings.ContainsAny(s.durable, " \t\r\n.*>/\\") {
@@ -75,7 +83,7 @@ func (s *consumerSettings) create() jetstream.ConsumerConfig {
 		AckWait:       defaultAckWait,
 		MaxAckPending: defaultMaxAckPending,
 		MaxDeliver:    -1,
-		Metadata:      map[string]string{markKey: markValue, s.reader: ""},
+		Metadata:      map[string]string{markKey: markValue, s.reader: s.claimText()},
 	}
 	if fault.Mutant(fault.ReuseAckAll) {
 		cfg.AckPolicy = jetstream.AckAllPolicy
@@ -85,6 +93,11 @@ func (s *consumerSettings) create() jetstream.ConsumerConfig {
 	}
 	if s.maxAckPending > 0 {
 		cfg.MaxAckPending = s.maxAckPending
+	}
+	if s.known > 0 && (s.private || s.start.policy == jetstream.DeliverNewPolicy || s.start.policy == jetstream.DeliverLastPolicy) {
+		// It was deleted in the broker; this database has what came before.
+		// Others that share it may not, so there only where they lose nothing.
+		startAfter(&cfg, s.known)
 	}
 	if len(s.filters) == 1 {
 		cfg.FilterSubject = s.filters[0]
@@ -122,6 +135,9 @@ func (c *connection) tryConsumer(ctx context.Context, stream *jetstream.StreamIn
 		if err := fitsSource(info, stream, s); err != nil {
 			return nil, err
 		}
+		if err := s.claimed(info); err != nil {
+			return nil, err
+		}
 		next, changed := s.adjust(info.Config)
 		if !changed {
 			return found, nil
@@ -147,12 +163,12 @@ func (s *consumerSettings) adjust(cfg jetstream.ConsumerConfig) (jetstream.Consu
 	if s.maxAckPending > 0 && cfg.MaxAckPending != s.maxAckPending {
 		cfg.MaxAckPending, changed = s.maxAckPending, true
 	}
-	if _, known := cfg.Metadata[s.reader]; !known {
+	if _, known := cfg.Metadata[s.reader]; !known || s.claimOf(&cfg) < s.claim {
 		cfg.Metadata = maps.Clone(cfg.Metadata)
 		if cfg.Metadata == nil {
 			cfg.Metadata = map[string]string{}
 		}
-		cfg.Metadata[s.reader], changed = "", true
+		cfg.Metadata[s.reader], changed = s.claimText(), true
 	}
 	return cfg, changed
 }

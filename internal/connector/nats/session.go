@@ -39,24 +39,38 @@ type session struct {
 	prefix   string // of coordinates
 	stopping chan struct{}
 
-	fetching sync.Mutex // held by fetch; guards the next three
+	fetching sync.Mutex // held by fetch; guards the next five
 	puller   *puller
 	next     uint64        // delivery number expected next; 0: not checked
 	due      []*natsgo.Msg // taken when the session began, in order; comes first
+	origin   string        // of marks; empty when nobody remembers them
+	baseline *message.Mark // to be saved before anything else; nil when it is
 
 	mu      sync.Mutex
 	unacked map[uint64]*natsgo.Msg // by delivery number
 }
 
 func newSession(conn *connection, stream *jetstream.StreamInfo, consumer jetstream.Consumer, settings *consumerSettings, next uint64, due []*natsgo.Msg) *session {
-	// A stream that is deleted and made again numbers from 1 once more; its
-	// time of creation keeps a coordinate from naming two messages.
 	return &session{
 		conn: conn, consumer: consumer, settings: settings, next: next, due: due,
-		prefix:   "nats:" + stream.Config.Name + ":" + strconv.FormatInt(stream.Created.UnixNano(), 36) + ":",
+		prefix:   coordinatesOf(stream),
 		stopping: make(chan struct{}),
 		unacked:  map[uint64]*natsgo.Msg{},
 	}
+}
+
+// remember makes the session's deliveries carry marks, and the first of them
+// the one that holds now.
+func (s *session) remember(ctx context.Context, r *resumption) error {
+	baseline, err := r.baseline(ctx, s.consumer)
+	if err != nil {
+		return err
+	}
+	s.origin = baseline.Origin
+	if r.stale(baseline) {
+		s.baseline = &baseline
+	}
+	return nil
 }
 
 // received is a message with what its reply subject says.
@@ -68,6 +82,11 @@ type received struct {
 func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error) {
 	s.fetching.Lock()
 	defer s.fetching.Unlock()
+	if s.baseline != nil {
+		mark := *s.baseline
+		s.baseline = nil
+		return message.Delivery{Mark: mark}, nil
+	}
 	if s.puller == nil {
 		var err error
 		if s.puller, err = newPuller(s.conn, s.consumer.CachedInfo(), limit); err != nil {
@@ -86,8 +105,17 @@ func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error
 	}
 	return message.Delivery{
 		Envelopes:   envelopes,
+		Mark:        s.markOf(&batch[len(batch)-1]),
 		Acknowledge: func(ctx context.Context) error { return s.acknowledge(ctx, batch) },
 	}, nil
+}
+
+// markOf is the mark that holds once a message, and all before, is durable.
+func (s *session) markOf(last *received) message.Mark {
+	if s.origin == "" {
+		return message.Mark{}
+	}
+	return message.Mark{Origin: s.origin, Sequence: last.meta.Sequence.Stream, Delivery: last.meta.Sequence.Consumer}
 }
 
 // collect waits for one message and takes what else is there.

@@ -39,7 +39,7 @@ func (d *Deps) logger() *slog.Logger {
 	if d.Logger == nil {
 		return slog.New(slog.DiscardHandler)
 	}
-	return d.Logger
+	return d.Logger.With("pipeline", d.Pipeline)
 }
 
 // Sink publishes envelopes to JetStream. It is used by one goroutine at a

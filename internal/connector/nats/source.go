@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
@@ -19,6 +21,8 @@ type Source struct {
 
 	mu      sync.Mutex
 	session *session
+	resumes bool // the database remembers how far it has got
+	mark    message.Mark
 }
 
 // NewSource checks the configuration and connects to nothing.
@@ -64,15 +68,30 @@ func (s *Source) open(ctx context.Context, conn *connection) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	consumer, err := conn.ensureConsumer(ctx, stream, &s.consumer)
+	s.mu.Lock()
+	resumes, mark, settings := s.resumes, s.mark, s.consumer
+	s.mu.Unlock()
+	settings.claim = mark.Claim
+	if mark.Origin == originOf(stream, &settings) && stream.Config.Retention == jetstream.LimitsPolicy {
+		settings.known = mark.Sequence
+	}
+	consumer, err := conn.ensureConsumer(ctx, stream, &settings)
 	if err != nil {
 		return nil, err
 	}
-	next, due, err := conn.settle(ctx, consumer, &s.consumer)
+	r := &resumption{conn: conn, stream: stream, settings: &settings, mark: mark, log: s.log}
+	if consumer, err = r.recover(ctx, consumer); err != nil {
+		return nil, err
+	}
+	next, due, err := conn.settle(ctx, consumer, &settings)
 	if err != nil {
 		return nil, err
 	}
-	return newSession(conn, stream, consumer, &s.consumer, next, due), nil
+	opened := newSession(conn, stream, consumer, &settings, next, due)
+	if resumes {
+		err = opened.remember(ctx, r)
+	}
+	return opened, err
 }
 
 // Fetch waits until there is something, and returns at most limit envelopes

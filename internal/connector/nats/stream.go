@@ -243,6 +243,10 @@ func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, 
 	if f.settings.duplicateWindow > next.Duplicates {
 		next.Duplicates, changed = f.settings.duplicateWindow, true
 	}
+	// A source that came first and was not told made the stream without.
+	if f.settings.replicas > next.Replicas {
+		next.Replicas, changed = f.settings.replicas, true
+	}
 	if (next.Replicas > 1 || refusesSome(&next)) && !next.AllowAtomicPublish && f.conn.atLeast(2, 12) {
 		next.AllowAtomicPublish, changed = true, true
 	}
@@ -253,7 +257,7 @@ func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, 
 	defer cancel()
 	stream, err := f.conn.js.UpdateStream(request, next)
 	if err == nil {
-		f.log.Info("stream was widened", "stream", next.Name, "subjects", strings.Join(next.Subjects, ","), "duplicate_window", next.Duplicates)
+		f.log.Info("stream was widened", "stream", next.Name, "subjects", strings.Join(next.Subjects, ","), "duplicate_window", next.Duplicates, "replicas", next.Replicas)
 		return stream.CachedInfo(), nil
 	}
 	err = f.conn.answer(request, err)

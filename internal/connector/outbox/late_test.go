@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pg-tide/pg-tide/internal/catalog"
+	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
 )
@@ -230,6 +231,11 @@ func TestAPositionOfAnotherHistoryIsReadOnceAndReplaced(t *testing.T) {
 		update tide.outbox_event set xid = '9000100' where event_id = '`+ids[1]+`';
 		update tide.pipeline_position set snapshot = '9000003:9000101:9000100', bound = '9000102';
 		update tide.node set system_identifier = 1`)
+	err := r.Open(t.Context())
+	if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictMisconfigured || !strings.Contains(err.Error(), "pipeline adopt") {
+		t.Fatalf("in a copy that nobody spoke for: %v", err)
+	}
+	schematest.Exec(t, b.pool, "select tide.relay_adopt(name) from tide.pipeline")
 	if err := r.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -300,4 +306,33 @@ func explain(t *testing.T, b bus, args ...any) string {
 		t.Fatal(err)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// The round that a copied position is in did not see an event which committed
+// later and lies below where the round has got to. Nothing after it would.
+func TestARoundOfAnotherHistoryBeginsAgain(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 0)
+	var ids []string
+	for range 5 {
+		ids = append(ids, publish(t, b))
+	}
+	r := b.open(t)
+	if err := r.Save(t.Context(), read(t, r, 4).Position); err != nil {
+		t.Fatal(err)
+	}
+	schematest.Exec(t, b.pool, `
+		update tide.outbox_event set xid = (9000000 + id)::text::xid8;
+		update tide.outbox_event set xid = '9000100' where event_id = '`+ids[1]+`';
+		update tide.outbox_event set xid = '9000050' where event_id = '`+ids[2]+`';
+		update tide.pipeline_position set snapshot = '9000050:9000101:9000050,9000100', bound = '9000102',
+			drain_snapshot = '9000100:9000101:9000100', drain_id = (select id from tide.outbox_event where event_id = '`+ids[2]+`');
+		update tide.node set system_identifier = 1;
+		select tide.node_look();
+		select tide.relay_adopt(name) from tide.pipeline`)
+	if err := r.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, 10, ids[1], ids[2]) // the second once more
+	expect(t, r, 10, ids[4])
 }

@@ -236,7 +236,11 @@ func (r *Reader) startDrain(ctx context.Context, request catalog.PageRequest, fi
 	fault.At(fault.ForwardBeforeDrain)
 	otherHistory := r.position.Incarnation != r.start.Incarnation
 	if otherHistory {
-		fixed = "" // what it saw is not comparable; and nothing of that history can still appear
+		// What it saw is not comparable; and nothing of that history can still
+		// appear. What committed after it, below where the round had got to, is
+		// found only by beginning again.
+		fixed = ""
+		r.position.DrainID = 0
 	}
 	sees, xids, err := r.store.StartDrain(ctx, request, fixed, otherHistory)
 	if err != nil {
@@ -260,7 +264,7 @@ func (r *Reader) lookDrain(ctx context.Context, limit int) (message.Page, error)
 				return message.Page{}, err
 			}
 		}
-		request.LateXIDs = r.drain.xids
+		request.LateXIDs, request.DrainID = r.drain.xids, r.position.DrainID
 		found, err := r.store.ReadDrain(ctx, request)
 		if err != nil {
 			return message.Page{}, err

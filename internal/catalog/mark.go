@@ -1,0 +1,53 @@
+package catalog
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+// LoadMark reads what the database remembers of a pipeline's source, and the
+// number of the save. Before, the database is asked what it is.
+func (c *Catalog) LoadMark(ctx context.Context, pipelineID int64) (message.Mark, int64, error) {
+	const doing = "read how far the source was taken in"
+	if _, err := c.CheckNode(ctx); err != nil {
+		return message.Mark{}, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	var (
+		m                         message.Mark
+		seq                       int64
+		name, sequence, delivered string
+		adopted                   bool
+	)
+	err := c.pool.QueryRow(ctx, markLoadSQL, pipelineID).Scan(
+		&name, &adopted, &m.Claim, &seq, &m.Origin, &sequence, &delivered, &m.Moved)
+	if err != nil {
+		return message.Mark{}, 0, c.explain(doing, err)
+	}
+	if !adopted {
+		return message.Mark{}, 0, notAdopted(name)
+	}
+	if m.Sequence, err = strconv.ParseUint(sequence, 10, 64); err != nil {
+		return message.Mark{}, 0, c.explain(doing, err)
+	}
+	if m.Delivery, err = strconv.ParseUint(delivered, 10, 64); err != nil {
+		return message.Mark{}, 0, c.explain(doing, err)
+	}
+	return m, seq, nil
+}
+
+// SaveMark saves m under the number seq. It fails with the verdict superseded
+// when another relay owns the pipeline, and with a retry when somebody else
+// saved under that number.
+func (c *Catalog) SaveMark(ctx context.Context, owner Owner, seq int64, m message.Mark) error {
+	const doing = "save how far the source was taken in"
+	n, err := c.exec(ctx, doing, markSaveSQL,
+		owner.PipelineID, c.relay.ID, owner.Fence, seq, m.Origin, strconv.FormatUint(m.Sequence, 10), strconv.FormatUint(m.Delivery, 10))
+	if err == nil && n == 0 {
+		return superseded(doing)
+	}
+	return err
+}

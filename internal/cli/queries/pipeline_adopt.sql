@@ -1,0 +1,1 @@
+select tide.relay_adopt($1::text)

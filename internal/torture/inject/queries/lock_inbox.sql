@@ -1,0 +1,1 @@
+lock table %s in share row exclusive mode

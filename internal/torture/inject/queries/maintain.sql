@@ -1,0 +1,1 @@
+select tide.maintain()

@@ -1,0 +1,1 @@
+select to_regprocedure('tide.maintain()') is not null

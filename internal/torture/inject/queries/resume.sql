@@ -1,0 +1,1 @@
+select tide.relay_enable($1)

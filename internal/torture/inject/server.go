@@ -1,0 +1,150 @@
+package inject
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pg-tide/pg-tide/internal/torture/traffic"
+)
+
+// hastyFor is how long publishers commit without waiting before a crash.
+const hastyFor = time.Second
+
+func (i *Injector) crashPostgres(intake, work context.Context, a *Applied) error {
+	c := a.service.Cluster
+	c.Busy.Lock()
+	defer c.Busy.Unlock()
+	if a.Amount%3 > 0 {
+		// Commits that nothing has flushed yet are what a crash takes back.
+		c.Hasty.Store(true)
+		defer c.Hasty.Store(false)
+		Sleep(intake, hastyFor)
+	}
+	i.begins(a, "PostgreSQL "+c.Name)
+	if err := c.Server.Crash(work); err != nil {
+		return err
+	}
+	Sleep(intake, a.For)
+	return c.Server.Start(work)
+}
+
+// killBackends ends sessions of one sort, or half of all.
+func (i *Injector) killBackends(work context.Context, a *Applied) error {
+	whom := [][]string{
+		{"pg-tide"}, {traffic.WorkerName}, {traffic.PublisherName},
+		{"pg-tide", traffic.WorkerName, traffic.PublisherName},
+	}[a.Amount%4]
+	ctx, cancel := context.WithTimeout(work, askTimeout)
+	defer cancel()
+	return a.service.Do(ctx, func(conn *pgx.Conn) error {
+		i.begins(a, fmt.Sprintf("sessions of %s in %s", whom, a.service.Name))
+		_, err := conn.Exec(ctx, query("kill_backends"), whom, a.Amount%2 == 0)
+		return err
+	})
+}
+
+func (i *Injector) killBroker(intake, work context.Context, a *Applied) error {
+	i.World.BrokerBusy.Lock()
+	defer i.World.BrokerBusy.Unlock()
+	i.begins(a, "NATS")
+	i.World.Broker.Kill()
+	Sleep(intake, a.For)
+	return i.World.Broker.Start(work)
+}
+
+// fillBroker leaves the stream no room, as a full disk would: JetStream
+// refuses each message with the reason.
+func (i *Injector) fillBroker(intake, work context.Context, a *Applied) error {
+	limit := func(full bool) error {
+		ctx, cancel := context.WithTimeout(work, askTimeout)
+		defer cancel()
+		return i.World.Stream(ctx, func(js jetstream.JetStream, stream jetstream.Stream) error {
+			info, err := stream.Info(ctx)
+			if err != nil {
+				return err
+			}
+			config := info.Config
+			config.MaxBytes, config.Discard = -1, jetstream.DiscardOld
+			if full {
+				config.MaxBytes, config.Discard = int64(max(info.State.Bytes, 1)), jetstream.DiscardNew
+			}
+			_, err = js.UpdateStream(ctx, config)
+			return err
+		})
+	}
+	i.World.FullBusy.Lock()
+	defer i.World.FullBusy.Unlock()
+	i.begins(a, "the stream")
+	err := limit(true)
+	if err == nil {
+		Sleep(intake, a.For)
+	}
+	return errors.Join(err, persist(work, func() error { return limit(false) }))
+}
+
+// lockInbox lets inserts wait.
+func (i *Injector) lockInbox(intake, work context.Context, a *Applied) error {
+	consumers := i.World.Consumers()
+	s := consumers[a.Service%len(consumers)]
+	i.mu.Lock()
+	a.service = s
+	i.mu.Unlock()
+	return s.Do(work, func(conn *pgx.Conn) error {
+		return pgx.BeginFunc(work, conn, func(tx pgx.Tx) error {
+			relation := pgx.Identifier{"tide", s.Inbox + "_inbox"}.Sanitize()
+			if _, err := tx.Exec(work, fmt.Sprintf(query("lock_inbox"), relation)); err != nil {
+				return err
+			}
+			i.begins(a, s.Inbox)
+			Sleep(intake, a.For)
+			return nil
+		})
+	})
+}
+
+func (i *Injector) pausePipeline(intake, work context.Context, a *Applied) error {
+	s := a.service
+	change := func(name string) error {
+		ctx, cancel := context.WithTimeout(work, askTimeout)
+		defer cancel()
+		return s.Do(ctx, func(conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, query(name), s.Pipeline)
+			return err
+		})
+	}
+	i.begins(a, s.Pipeline)
+	err := change("pause")
+	Sleep(intake, a.For)
+	return errors.Join(err, persist(work, func() error { return change("resume") }))
+}
+
+func (i *Injector) reconfigure(work context.Context, a *Applied) error {
+	ctx, cancel := context.WithTimeout(work, askTimeout)
+	defer cancel()
+	lanes := 1 + a.Amount%i.Lanes
+	i.begins(a, fmt.Sprintf("%s to batches of %d and %d lanes", a.service.Pipeline, a.Amount, lanes))
+	return a.service.Do(ctx, func(conn *pgx.Conn) error { return a.service.Configure(ctx, conn, a.Amount, lanes) })
+}
+
+// maintain does what the relay does now and then: partitions rotate.
+func (i *Injector) maintain(work context.Context, a *Applied) error {
+	ctx, cancel := context.WithTimeout(work, askTimeout)
+	defer cancel()
+	return a.service.Do(ctx, func(conn *pgx.Conn) error {
+		var there bool
+		if err := conn.QueryRow(ctx, query("may_maintain")).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			return errNotThere
+		}
+		i.begins(a, a.service.Name)
+		_, err := conn.Exec(ctx, query("maintain"))
+		return err
+	})
+}

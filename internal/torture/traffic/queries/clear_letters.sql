@@ -1,0 +1,1 @@
+select torture.clear_letters($1)

@@ -1,0 +1,1 @@
+select tide.inbox_mark_failed($1, $2::bigint, 'the worker says no', interval '300 milliseconds')

@@ -1,0 +1,112 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pg-tide/pg-tide/internal/torture/process"
+	"github.com/pg-tide/pg-tide/internal/torture/proxy"
+)
+
+// natsVariable is how a pipeline's configuration names the broker: each relay
+// reaches it through a proxy of its own.
+const natsVariable = "TORTURE_NATS_URL"
+
+// Relay is one of a service's relays, through all the lives of its process.
+type Relay struct {
+	Name string
+	// Database and Broker are the proxies that it connects through.
+	Database, Broker *proxy.Proxy
+	// DatabaseBusy, BrokerBusy and Busy are held by whoever does something to
+	// its connections or its process.
+	DatabaseBusy, BrokerBusy, Busy sync.Mutex
+	Log                            *Log
+
+	program     string
+	environment []string
+
+	mu      sync.Mutex
+	process *process.Process
+	started time.Time
+}
+
+func (w *World) newRelay(ctx context.Context, s *Service, n int) (*Relay, error) {
+	r := &Relay{Name: fmt.Sprintf("%s-%d", s.Name, n+1), program: w.options.Program}
+	var err error
+	if r.Log, err = NewLog(filepath.Join(w.options.Dir, "relay-"+r.Name+".log")); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(s.DSN())
+	if err != nil {
+		return nil, fmt.Errorf("read the address of %s: %w", s.Name, err)
+	}
+	if r.Database, err = proxy.Start(ctx, u.Host); err != nil {
+		return nil, err
+	}
+	if r.Broker, err = proxy.Start(ctx, w.Broker.Address()); err != nil {
+		r.Database.Close()
+		return nil, err
+	}
+	u.Host = r.Database.Address()
+	r.environment = append([]string{
+		"PG_TIDE_POSTGRES_URL=" + u.String(),
+		"PG_TIDE_HTTP_ADDR=127.0.0.1:0",
+		"PG_TIDE_LOG_FORMAT=json",
+		natsVariable + "=nats://" + r.Broker.Address(),
+	}, w.options.Environment...)
+	return r, nil
+}
+
+// Start starts the process, if none runs.
+func (r *Relay) Start(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process != nil && r.process.Running() {
+		return nil
+	}
+	r.Log.begin()
+	p, err := process.Start(ctx, process.Options{Program: r.program, Environment: r.environment, Output: r.Log})
+	if err != nil {
+		return fmt.Errorf("start the relay %s: %w", r.Name, err)
+	}
+	r.process, r.started = p, time.Now()
+	return nil
+}
+
+// Process is the present process, running or not.
+func (r *Relay) Process() *process.Process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.process
+}
+
+// PID is the number of the running process, or 0.
+func (r *Relay) PID() int {
+	if p := r.Process(); p != nil && p.Running() {
+		return p.PID()
+	}
+	return 0
+}
+
+// Heal undoes whatever was done to the connections and the process.
+func (r *Relay) Heal(ctx context.Context) error {
+	r.Database.Set(proxy.State{})
+	r.Broker.Set(proxy.State{})
+	if p := r.Process(); p != nil && p.Running() {
+		return p.Thaw()
+	}
+	return r.Start(ctx)
+}
+
+func (r *Relay) close() error {
+	if p := r.Process(); p != nil {
+		p.Kill()
+	}
+	r.Database.Close()
+	r.Broker.Close()
+	return r.Log.Close()
+}

@@ -1,0 +1,231 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pg-tide/pg-tide/internal/run"
+	"github.com/pg-tide/pg-tide/internal/torture/broker"
+)
+
+const connectTimeout = 5 * time.Second
+
+// inboxRemembers is how many retentions of the outboxes an inbox keeps: a
+// redelivery must find it remembering.
+const inboxRemembers = 5
+
+// Options say what to build.
+type Options struct {
+	// Program is the pg-tide that is tortured; Environment is added for its relays.
+	Program     string
+	Environment []string
+	// Major is the PostgreSQL to take, Fetched prefers one of our own over the
+	// machine's; BinDir, where given, is the folder of its programs.
+	Major   int
+	Fetched bool
+	BinDir  string
+	// Dir gets logs and the broker's data.
+	Dir string
+	// Relays is how many each service has, Lanes how many a pipeline.
+	Relays, Lanes int
+	// Pipelines is how many the first publishing service has; all but one idle.
+	Pipelines int
+	// Retention is that of the outboxes; inboxes keep messages, and remember
+	// event ids, several times as long. 0 leaves the defaults.
+	Retention time.Duration
+	Notices   io.Writer
+}
+
+// World is the whole bus.
+type World struct {
+	Clusters []*Cluster
+	Broker   *broker.Broker
+	// BrokerBusy is held by whoever stops and starts the broker.
+	BrokerBusy sync.Mutex
+	// FullBusy is held by whoever leaves the stream no room.
+	FullBusy sync.Mutex
+	Services []*Service
+
+	options   Options
+	brokerLog *Log
+}
+
+// Build starts everything; the relays run when it returns. What was built is
+// closed by Close also when it returns an error.
+func Build(ctx context.Context, o Options) (*World, error) {
+	w := &World{options: o}
+	return w, w.build(ctx)
+}
+
+func (w *World) build(ctx context.Context) error {
+	var err error
+	if w.brokerLog, err = NewLog(filepath.Join(w.options.Dir, "nats.log")); err != nil {
+		return err
+	}
+	if w.Broker, err = broker.New(ctx, w.options.Program, filepath.Join(w.options.Dir, "nats"), w.brokerLog); err != nil {
+		return err
+	}
+	if err := w.Broker.Start(ctx); err != nil {
+		return err
+	}
+	// Where transactions may be prepared publishers cannot notify, so one
+	// server is of each sort.
+	w.Clusters = make([]*Cluster, 2)
+	start := func(n int, name string, prepares bool) func(context.Context) error {
+		return func(ctx context.Context) (err error) {
+			w.Clusters[n], err = startCluster(ctx, w.options, name, prepares)
+			return err
+		}
+	}
+	if err := run.Together(ctx, start(0, "first", false), start(1, "second", true)); err != nil {
+		return err
+	}
+	w.Services = services(w.Clusters[0], w.Clusters[1])
+	var work []func(context.Context) error
+	for _, s := range w.Services {
+		s.Retention = w.options.Retention
+		if s.Inbox != "" {
+			s.Retention *= inboxRemembers
+		}
+		work = append(work, func(ctx context.Context) error { return w.startService(ctx, s) })
+	}
+	return run.Together(ctx, work...)
+}
+
+// startService makes a service's database and starts its relays.
+func (w *World) startService(ctx context.Context, s *Service) error {
+	idle := 0
+	if s.Outbox != "" && !s.Cluster.Prepares {
+		idle = w.options.Pipelines - 1
+	}
+	if err := s.setUp(ctx, w.options.Lanes, idle); err != nil {
+		return err
+	}
+	for n := range w.options.Relays {
+		r, err := w.newRelay(ctx, s, n)
+		if err != nil {
+			return err
+		}
+		s.Relays = append(s.Relays, r)
+		if err := r.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Relays are the relays of all services.
+func (w *World) Relays() []*Relay {
+	var all []*Relay
+	for _, s := range w.Services {
+		all = append(all, s.Relays...)
+	}
+	return all
+}
+
+// Publishers and Consumers are the services with an outbox, with an inbox.
+func (w *World) Publishers() []*Service {
+	return w.filter(func(s *Service) bool { return s.Outbox != "" })
+}
+
+// Consumers are the services with an inbox.
+func (w *World) Consumers() []*Service {
+	return w.filter(func(s *Service) bool { return s.Inbox != "" })
+}
+
+func (w *World) filter(want func(*Service) bool) []*Service {
+	var some []*Service
+	for _, s := range w.Services {
+		if want(s) {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// JetStream runs work on a connection of ours to the broker.
+func (w *World) JetStream(ctx context.Context, work func(jetstream.JetStream) error) error {
+	nc, err := nats.Connect(w.Broker.URL(), nats.Name("torture-looks-on"), nats.Timeout(connectTimeout))
+	if err != nil {
+		return fmt.Errorf("connect to NATS: %w", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	return work(js)
+}
+
+// Stream runs work on the stream that the events are in.
+func (w *World) Stream(ctx context.Context, work func(jetstream.JetStream, jetstream.Stream) error) error {
+	return w.JetStream(ctx, func(js jetstream.JetStream) error {
+		name, err := js.StreamNameBySubject(ctx, AnySubject)
+		if err != nil {
+			return fmt.Errorf("find the stream: %w", err)
+		}
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("open the stream %s: %w", name, err)
+		}
+		return work(js, stream)
+	})
+}
+
+// Heal brings everything back that was stopped, cut or slowed.
+func (w *World) Heal(ctx context.Context) error {
+	var problems []error
+	for _, c := range w.Clusters {
+		problems = append(problems, c.Revive(ctx))
+	}
+	for _, r := range w.Relays() {
+		problems = append(problems, r.Heal(ctx))
+	}
+	return errors.Join(problems...)
+}
+
+// KeepLogs copies the logs of PostgreSQL beside the others.
+func (w *World) KeepLogs() error {
+	var problems []error
+	for _, c := range w.Clusters {
+		if c == nil {
+			continue
+		}
+		text, err := os.ReadFile(c.Server.Log)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(w.options.Dir, "postgres-"+c.Name+".log"), text, 0o644)
+		}
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
+// Close ends everything. It waits until all of it is gone.
+func (w *World) Close(ctx context.Context) error {
+	var work []func(context.Context) error
+	for _, r := range w.Relays() {
+		work = append(work, func(context.Context) error { return r.close() })
+	}
+	for _, c := range w.Clusters {
+		if c != nil {
+			work = append(work, func(context.Context) error { return c.Server.Close() })
+		}
+	}
+	err := run.Together(context.WithoutCancel(ctx), work...)
+	if w.Broker != nil {
+		w.Broker.Kill()
+	}
+	if w.brokerLog != nil {
+		err = errors.Join(err, w.brokerLog.Close())
+	}
+	return err
+}
