@@ -104,6 +104,17 @@ comment on table tide.inbox_memory is 'Event ids that inboxes remember although 
 alter table tide.pipeline_position add column mark jsonb;
 comment on column tide.pipeline_position.mark is 'By what the sink can tell that it still has everything up to here; null when it cannot.';
 
+-- Events that were sent late, as retried dead letters: the positions saved
+-- before say nothing of them, since they lie far below. Whoever goes back to a
+-- position from before that time sends them again, too.
+create table tide.dead_letter_sent (
+    pipeline_id integer     not null references tide.pipeline (id) on delete cascade,
+    outbox_id   bigint      not null,
+    sent_at     timestamptz not null default clock_timestamp()
+);
+create index dead_letter_sent_idx on tide.dead_letter_sent (pipeline_id, sent_at);
+comment on table tide.dead_letter_sent is 'Events that were delivered as retried dead letters within the outbox''s retention.';
+
 -- tables/0010_restores.sql
 
 -- What it takes to notice that a database is a copy, was restored, or lost
@@ -4184,14 +4195,14 @@ begin
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
                 '{pipeline}', '{tide_operator, tide_reader}'),
             ('table', 'select', '{inbox_message}', '{tide_consumer}'),
-            ('table', 'select', '{pipeline, dead_letter}', '{tide_relay}'),
+            ('table', 'select', '{dead_letter_sent, pipeline, dead_letter}', '{tide_relay}'),
             ('table', 'select', '{outbox_publisher, inbox_message_0}', '{}'),
             ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq}', '{}'),
             ('table', 'select', '{outbox_event_id_seq}', '{tide_relay}'),
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
-            ('table', 'insert, delete', '{pipeline_position, pipeline_mark}', '{tide_relay}')
+            ('table', 'insert, delete', '{pipeline_position, pipeline_mark, dead_letter_sent}', '{tide_relay}')
         ) g (kind, privilege, objects, roles)
     loop
         if entry.kind = 'function' then
