@@ -9,6 +9,7 @@ with owned as materialized (
     select o.pipeline_id
     from tide.pipeline_owner o
     where o.pipeline_id = $1 and o.relay_id = $2 and o.fence = $3
+        and coalesce(o.server_started_at, pg_postmaster_start_time()) = pg_postmaster_start_time()
     for share
 ),
 returned as (

@@ -36,9 +36,8 @@ type consumerSettings struct {
 	pipeline      string
 	// claim and known are what the database remembers: the claim by which it
 	// reads, and up to where it has the stream; 0 when it remembers nothing.
-	claim   int64
-	known   uint64
-	private bool // the name is our own making, which nobody shares
+	claim int64
+	known uint64
 }
 
 func readConsumerSettings(values Values, deps *Deps) (consumerSettings, error) {
@@ -53,7 +52,6 @@ func readConsumerSettings(values Values, deps *Deps) (consumerSettings, error) {
 		s.durable = values.String("consumer_group")
 	}
 	if s.durable == "" {
-		s.private = true
 		s.durable = strings.Trim("tide-"+streamLabel([]string{deps.Pipeline, deps.DatabaseID}), "-")
 	}
 	if strings.ContainsAny(s.durable, " \t\r\n.*>/\\") {
@@ -94,9 +92,8 @@ func (s *consumerSettings) create() jetstream.ConsumerConfig {
 	if s.maxAckPending > 0 {
 		cfg.MaxAckPending = s.maxAckPending
 	}
-	if s.known > 0 && (s.private || s.start.policy == jetstream.DeliverNewPolicy || s.start.policy == jetstream.DeliverLastPolicy) {
-		// It was deleted in the broker; this database has what came before.
-		// Others that share it may not, so there only where they lose nothing.
+	if s.known > 0 && (s.start.policy == jetstream.DeliverNewPolicy || s.start.policy == jetstream.DeliverLastPolicy) {
+		// It was deleted in the broker, and what came since would be skipped.
 		startAfter(&cfg, s.known)
 	}
 	if len(s.filters) == 1 {
