@@ -141,7 +141,7 @@ func (r *reverse) deal(ctx context.Context) error {
 		if r.memory.limiter.Wait(ctx, len(d.Envelopes)) != nil {
 			return nil
 		}
-		if fault.Mutant(fault.AcknowledgeBeforeInsert) {
+		if fault.Mutant(fault.AcknowledgeBeforeInsert) && d.Acknowledge != nil {
 			_ = d.Acknowledge(ctx) // and what if the insert fails?
 			d.Acknowledge = nil
 		}
