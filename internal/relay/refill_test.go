@@ -123,6 +123,7 @@ func TestNothingIsConcludedWithoutAMark(t *testing.T) {
 			stop := startRefill(t, f, outbox, sink)
 			defer stop()
 			await(t, "the rest", func() bool { return outbox.position() == 20 })
+			stop() // the history is written behind the position
 			equal(t, "stored", sink.all(), ids(events(20))[10:])
 			if len(outbox.rewound) > 0 {
 				t.Errorf("went back to %v", outbox.rewound)
