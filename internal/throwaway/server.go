@@ -130,8 +130,9 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	// The sessions of a server that was killed end a moment after it, and the
-	// shared memory that they hold keeps a new server out until then.
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	// shared memory that they hold keeps a new server out until then. Recovery
+	// takes as long as it takes.
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
 		err := s.launch(ctx)

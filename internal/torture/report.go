@@ -47,6 +47,7 @@ type Report struct {
 	After       map[string]sample.Use    `json:"use_after"`
 	Connections map[string]int64         `json:"connections_most"`
 	Open        []sample.OpenTransaction `json:"open_transactions"`
+	Setbacks    []sample.Setback         `json:"setbacks"`
 	Repeated    world.Repetition         `json:"repeated_line"`
 	DeadLetters []string                 `json:"dead_letters"`
 
@@ -74,7 +75,7 @@ const (
 func newReport(s settled) *Report {
 	return &Report{Seed: s.Seed, For: s.For, NATS: broker.Version, Lanes: s.Lanes, Writers: s.Writers, Dir: s.Dir,
 		Stalls: []check.Stall{}, Takeovers: []inject.Takeover{}, Drains: []inject.Drain{},
-		Open: []sample.OpenTransaction{}, DeadLetters: []string{}, Broken: []string{},
+		Open: []sample.OpenTransaction{}, Setbacks: []sample.Setback{}, DeadLetters: []string{}, Broken: []string{},
 		Faults: map[plan.Kind]int{}, Failed: map[plan.Kind]int{}}
 }
 
@@ -126,6 +127,7 @@ func (r *Report) observe(s *session) {
 	r.Takeovers = append(r.Takeovers, s.injector.Takeovers()...)
 	r.Drains = append(r.Drains, s.injector.Drains()...)
 	r.Most, r.Connections = s.watch.Most(), s.watch.Connections()
+	r.Setbacks = append(r.Setbacks, s.watch.Setbacks()...)
 	r.Open = append(r.Open, s.watch.Open()...)
 	for _, relay := range s.world.Relays() {
 		if worst := relay.Log.Worst(); worst.PerSecond > r.Repeated.PerSecond {
@@ -141,6 +143,11 @@ func (r *Report) conclude(ledger *check.Ledger, hops []check.Hop, applied []*inj
 	}
 	for _, o := range r.Open {
 		r.breach("a transaction of a relay in %s stayed open for %.1f s while it waited for something else, after: %s", o.Database, o.Seconds, o.Query)
+	}
+	if len(r.Setbacks) > 0 {
+		first := r.Setbacks[0]
+		r.breach("the position of %s moved back %d times, first from id %d to %d in save %d: an owner that was superseded has saved",
+			first.Pipeline, len(r.Setbacks), first.From, first.To, first.Save)
 	}
 	r.concludeTimes()
 	r.concludeUse()

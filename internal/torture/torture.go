@@ -153,7 +153,7 @@ func (s *session) play(ctx context.Context, schedule []plan.Fault) error {
 		return context.Cause(ctx)
 	}
 	s.screen.say("traffic ends; everything is brought back")
-	if err := s.world.Heal(ctx); err != nil {
+	if err := inject.Persist(ctx, func() error { return s.world.Heal(ctx) }); err != nil {
 		return fmt.Errorf("bring everything back: %w", err)
 	}
 	s.stopTasks(ctx, s.publishers)
@@ -187,7 +187,7 @@ func (s *session) startTraffic(ctx context.Context) {
 		}))
 	}
 	for _, c := range s.world.Consumers() {
-		consumer := traffic.Consumer{DSN: c.DSN(), Inbox: c.Inbox, Workers: workers, Crashes: on(plan.WorkerCrash)}
+		consumer := traffic.Consumer{DSN: c.DSN(), Inbox: c.Inbox, Workers: workers, Hasty: &c.Cluster.Hasty, Crashes: on(plan.WorkerCrash)}
 		for n := range workers {
 			s.workers = append(s.workers, run.Start(ctx, func(intake, work context.Context) error {
 				return consumer.Work(intake, work, s.Seed, n)

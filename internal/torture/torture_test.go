@@ -83,6 +83,7 @@ func TestEachBoundIsWatched(t *testing.T) {
 		"ended with 200 open files":        func(r *Report) { r.After["orders-1"] = sample.Use{Files: 200} },
 		"said the same 2.0 times a second": func(r *Report) { r.Repeated = world.Repetition{PerSecond: 2} },
 		"stayed open for 3.0 s":            func(r *Report) { r.Open = []sample.OpenTransaction{{Seconds: 3}} },
+		"moved back 1 times":               func(r *Report) { r.Setbacks = []sample.Setback{{Pipeline: "p"}} },
 		"set aside though":                 func(r *Report) { r.DeadLetters = []string{"x"} },
 	} {
 		r := healthy()

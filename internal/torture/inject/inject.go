@@ -299,9 +299,9 @@ func Sleep(ctx context.Context, length time.Duration) bool {
 	}
 }
 
-// persist tries until it succeeds, for what must be undone.
-func persist(ctx context.Context, try func() error) error {
-	const between, most = 200 * time.Millisecond, 60 * time.Second
+// Persist tries until it succeeds, for what must be undone.
+func Persist(ctx context.Context, try func() error) error {
+	const between, most = 200 * time.Millisecond, 3 * time.Minute
 	deadline := time.Now().Add(most)
 	for {
 		err := try()

@@ -9,11 +9,16 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pg-tide/pg-tide/internal/torture/proxy"
 	"github.com/pg-tide/pg-tide/internal/torture/traffic"
+	"github.com/pg-tide/pg-tide/internal/torture/world"
 )
 
 // hastyFor is how long publishers commit without waiting before a crash.
-const hastyFor = time.Second
+const hastyFor = 2 * time.Second
+
+// lateAnswer is how late the broker's answers are meanwhile, each way.
+const lateAnswer = 200 * time.Millisecond
 
 func (i *Injector) crashPostgres(intake, work context.Context, a *Applied) error {
 	c := a.service.Cluster
@@ -21,9 +26,7 @@ func (i *Injector) crashPostgres(intake, work context.Context, a *Applied) error
 	defer c.Busy.Unlock()
 	if a.Amount%3 > 0 {
 		// Commits that nothing has flushed yet are what a crash takes back.
-		c.Hasty.Store(true)
-		defer c.Hasty.Store(false)
-		Sleep(intake, hastyFor)
+		defer i.leaveUnflushed(intake, work, c)()
 	}
 	i.begins(a, "PostgreSQL "+c.Name)
 	if err := c.Server.Crash(work); err != nil {
@@ -31,6 +34,56 @@ func (i *Injector) crashPostgres(intake, work context.Context, a *Applied) error
 	}
 	Sleep(intake, a.For)
 	return c.Server.Start(work)
+}
+
+// leaveUnflushed lets nobody on a server flush its log for a moment, while
+// publishers go on: they do not wait for it, inboxes there get nothing, and
+// the broker's answers come so late that no position is saved right away. What
+// was read and sent by then is what a crash takes back, unless the relay
+// itself has flushed it. The returned function undoes it.
+func (i *Injector) leaveUnflushed(intake, work context.Context, c *world.Cluster) (undo func()) {
+	var slowed []*world.Relay
+	var paused []*world.Service
+	c.Hasty.Store(true)
+	for _, s := range i.World.Services {
+		switch {
+		case s.Cluster != c:
+		case s.Inbox != "":
+			if i.switchPipeline(work, s, "pause") == nil {
+				paused = append(paused, s)
+			}
+		default:
+			for _, r := range s.Relays {
+				if r.BrokerBusy.TryLock() {
+					r.Broker.Set(proxy.State{Delay: lateAnswer})
+					slowed = append(slowed, r)
+				}
+			}
+		}
+	}
+	Sleep(intake, hastyFor)
+	return func() {
+		c.Hasty.Store(false)
+		for _, r := range slowed {
+			r.Broker.Set(proxy.State{})
+			r.BrokerBusy.Unlock()
+		}
+		for _, s := range paused {
+			if err := Persist(work, func() error { return i.switchPipeline(work, s, "resume") }); err != nil {
+				i.Say("a pipeline stays paused: " + err.Error())
+			}
+		}
+	}
+}
+
+// switchPipeline pauses or resumes a service's pipeline.
+func (i *Injector) switchPipeline(work context.Context, s *world.Service, how string) error {
+	ctx, cancel := context.WithTimeout(work, askTimeout)
+	defer cancel()
+	return s.Do(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, query(how), s.Pipeline)
+		return err
+	})
 }
 
 // killBackends ends sessions of one sort, or half of all.
@@ -84,7 +137,7 @@ func (i *Injector) fillBroker(intake, work context.Context, a *Applied) error {
 	if err == nil {
 		Sleep(intake, a.For)
 	}
-	return errors.Join(err, persist(work, func() error { return limit(false) }))
+	return errors.Join(err, Persist(work, func() error { return limit(false) }))
 }
 
 // lockInbox lets inserts wait.
@@ -109,18 +162,10 @@ func (i *Injector) lockInbox(intake, work context.Context, a *Applied) error {
 
 func (i *Injector) pausePipeline(intake, work context.Context, a *Applied) error {
 	s := a.service
-	change := func(name string) error {
-		ctx, cancel := context.WithTimeout(work, askTimeout)
-		defer cancel()
-		return s.Do(ctx, func(conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, query(name), s.Pipeline)
-			return err
-		})
-	}
 	i.begins(a, s.Pipeline)
-	err := change("pause")
+	err := i.switchPipeline(work, s, "pause")
 	Sleep(intake, a.For)
-	return errors.Join(err, persist(work, func() error { return change("resume") }))
+	return errors.Join(err, Persist(work, func() error { return i.switchPipeline(work, s, "resume") }))
 }
 
 func (i *Injector) reconfigure(work context.Context, a *Applied) error {

@@ -110,7 +110,9 @@ func lasting(kind Kind) span {
 		return span{0, 12 * time.Second}
 	case PostgresCrash, BrokerKill:
 		return span{0, 3 * time.Second}
-	case BrokerFull, BrokerCut, BrokerSilent, BrokerHalf, DatabaseCut, DatabaseStall, DatabaseHalf:
+	case DatabaseStall: // now and then for longer than the lease: statements come late
+		return span{time.Second, 13 * time.Second}
+	case BrokerFull, BrokerCut, BrokerSilent, BrokerHalf, DatabaseCut, DatabaseHalf:
 		return span{time.Second, 8 * time.Second}
 	case BrokerDelay, DatabaseDelay:
 		return span{2 * time.Second, 8 * time.Second}

@@ -59,6 +59,18 @@ type OpenTransaction struct {
 	Query    string  `json:"query"`
 }
 
+// Setback is a position that moved back, though nobody had asked for it: a
+// superseded owner has saved.
+type Setback struct {
+	Pipeline string `json:"pipeline"`
+	Save     int64  `json:"save"`
+	From     int64  `json:"from"`
+	To       int64  `json:"to"`
+}
+
+// saved is the newest save that was seen of a pipeline.
+type saved struct{ seq, last int64 }
+
 // Watch watches a world.
 type Watch struct {
 	World *world.World
@@ -70,15 +82,19 @@ type Watch struct {
 	most        map[string]Use
 	connections map[string]int64
 	open        []OpenTransaction
+	setbacks    []Setback
+	saves       map[string]saved
 	suspects    map[string]map[int]time.Time // by cluster and process, when the transaction began
 }
 
 // Run samples until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
+	w.saves = map[string]saved{}
 	w.most, w.connections, w.suspects = map[string]Use{}, map[string]int64{}, map[string]map[int]time.Time{}
-	conns := make([]*pgx.Conn, len(w.World.Clusters))
+	publishers := w.World.Publishers()
+	conns, inside := make([]*pgx.Conn, len(w.World.Clusters)), make([]*pgx.Conn, len(publishers))
 	defer func() {
-		for _, conn := range conns {
+		for _, conn := range append(conns, inside...) {
 			if conn != nil {
 				_ = conn.Close(context.WithoutCancel(ctx)) // its work is done
 			}
@@ -93,7 +109,15 @@ func (w *Watch) Run(ctx context.Context) {
 			return
 		case <-open.C:
 			for i, cluster := range w.World.Clusters {
-				conns[i] = w.lookAt(ctx, cluster, conns[i])
+				conns[i] = w.lookAt(ctx, cluster.Server.DSN("postgres"), conns[i], func(ctx context.Context, conn *pgx.Conn) error {
+					return w.ask(ctx, cluster.Name, conn)
+				})
+			}
+			for i, s := range publishers {
+				if inside[i] == nil {
+					w.forgetSaves() // after a crash what was saved last may be gone, ids included
+				}
+				inside[i] = w.lookAt(ctx, s.DSN(), inside[i], w.positions)
 			}
 		case <-processes.C:
 			for _, r := range w.World.Relays() {
@@ -111,17 +135,17 @@ func (w *Watch) note(name string, use Use) {
 	w.most[name] = w.most[name].most(use)
 }
 
-// lookAt asks one cluster, on a connection that is kept while it works.
-func (w *Watch) lookAt(ctx context.Context, cluster *world.Cluster, conn *pgx.Conn) *pgx.Conn {
+// lookAt asks one database, on a connection that is kept while it works.
+func (w *Watch) lookAt(ctx context.Context, dsn string, conn *pgx.Conn, ask func(context.Context, *pgx.Conn) error) *pgx.Conn {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if conn == nil || conn.IsClosed() {
 		var err error
-		if conn, err = pgx.Connect(ctx, cluster.Server.DSN("postgres")); err != nil {
+		if conn, err = pgx.Connect(ctx, dsn); err != nil {
 			return nil
 		}
 	}
-	if err := w.ask(ctx, cluster.Name, conn); err != nil {
+	if err := ask(ctx, conn); err != nil {
 		_ = conn.Close(context.WithoutCancel(ctx)) // a crash took it
 		return nil
 	}
@@ -162,6 +186,43 @@ func (w *Watch) ask(ctx context.Context, cluster string, conn *pgx.Conn) error {
 	})
 	w.suspects[cluster] = seen
 	return err
+}
+
+func (w *Watch) forgetSaves() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.saves)
+}
+
+// positions looks whether one has moved back.
+func (w *Watch) positions(ctx context.Context, conn *pgx.Conn) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rows, err := conn.Query(ctx, query("positions"))
+	if err != nil {
+		return err
+	}
+	var name string
+	var now saved
+	_, err = pgx.ForEachRow(rows, []any{&name, &now.seq, &now.last}, func() error {
+		before, seen := w.saves[name]
+		if seen && now.seq <= before.seq {
+			return nil
+		}
+		if seen && now.last < before.last {
+			w.setbacks = append(w.setbacks, Setback{Pipeline: name, Save: now.seq, From: before.last, To: now.last})
+		}
+		w.saves[name] = now
+		return nil
+	})
+	return err
+}
+
+// Setbacks lists the positions that moved back.
+func (w *Watch) Setbacks() []Setback {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.setbacks)
 }
 
 // Most is the most that each relay used.

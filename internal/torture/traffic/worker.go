@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +16,8 @@ type Consumer struct {
 	Inbox string
 	// Workers is their number; each has the lines of its class.
 	Workers int
+	// Hasty, while it is set, lets them commit without waiting.
+	Hasty *atomic.Bool
 	// Crashes lets a worker drop its connection in the midst, now and then.
 	Crashes bool
 }
@@ -90,6 +93,11 @@ func (w *worker) batch(ctx context.Context) (int, error) {
 			return err
 		}
 		count = len(messages)
+		if w.Hasty.Load() {
+			if _, err := tx.Exec(ctx, "set local synchronous_commit = off"); err != nil {
+				return err
+			}
+		}
 		if err := w.effect(ctx, tx, messages); err != nil {
 			return err
 		}

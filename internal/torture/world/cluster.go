@@ -27,7 +27,12 @@ type Cluster struct {
 const mostPrepared = "60"
 
 func startCluster(ctx context.Context, o Options, name string, prepares bool) (*Cluster, error) {
-	settings := map[string]string{"max_connections": "200", "log_line_prefix": "%m [%p] %a@%d "}
+	settings := map[string]string{
+		"max_connections": "200",
+		// Asynchronous commits are then flushed by nobody but the others' commits.
+		"wal_writer_delay": "10s",
+		"log_line_prefix":  "%m [%p] %a@%d ",
+	}
 	if prepares {
 		settings["max_prepared_transactions"] = mostPrepared
 	}
