@@ -28,6 +28,8 @@ func newWide(lanes int, all []message.Message) *wide {
 
 func (w *wide) start(t testing.TB) (*Supervisor, func()) {
 	return start(t, w.registry, func(spec pipeline.Spec) (Plan, error) {
+		w.broker.mu.Lock()
+		defer w.broker.mu.Unlock()
 		plan := Plan{Spec: spec, Limits: w.limits, Codec: fakeCodec{}, Changes: w.changes, DeadLetters: w.letters, Reader: w.outbox}
 		plan.Sink, plan.LaneSinks = w.broker.sinks(w.limits.Lanes)
 		return plan, nil
@@ -381,7 +383,7 @@ func checkLanes(t *testing.T, rt *rapid.T) {
 				signal(w.registry.changed)
 			}
 			if next := i/7 + 1; i%7 == 0 && next < len(counts) {
-				w.limits.Lanes = counts[next]
+				w.set(func() { w.limits.Lanes = counts[next] })
 				changed := spec(1, "p")
 				changed.Version = int64(next + 1)
 				w.registry.own(changed)

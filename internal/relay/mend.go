@@ -303,7 +303,7 @@ func (l *lane) gather(b *backlog) (first, toPark []item, p *parcel, err error) {
 			l.mu.Lock()
 			b.queue[i] = *it
 			l.mu.Unlock()
-			return first[:i], toPark, p, nil
+			return first[:i], toPark, p, nil //nolint:nilerr // the event's own fault, which is written on it
 		case !keep:
 			p.filtered = append(p.filtered, *it)
 		default:

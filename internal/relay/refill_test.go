@@ -129,6 +129,7 @@ func TestNothingIsConcludedWithoutAMark(t *testing.T) {
 			stop := startRefill(t, f, outbox, sink)
 			defer stop()
 			await(t, "the rest", func() bool { return outbox.position() == 20 })
+			stop() // the history is written behind the position
 			equal(t, "stored", sink.all(), ids(events(20))[10:])
 			await(t, "the sink's mark with the position", func() bool {
 				newest, err := outbox.Marked(t.Context(), 1)
