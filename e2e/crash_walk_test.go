@@ -185,16 +185,28 @@ func (w *walk) poison(t *testing.T) {
 	}
 	w.configure(t, false)
 	for _, pipeline := range []string{"out", "in"} {
-		w.service.execute(t, `select tide.dead_letter_retry($1, array(select id from tide.dead_letters where pipeline = $1))`, pipeline)
+		w.retry(t, pipeline)
 	}
 	w.await(t, 6, "p", "q")
 	for _, pipeline := range []string{"out", "in"} {
 		eventually(t, func() (bool, string) {
 			w.lives.fine(t)
 			got := w.letters(t, pipeline)
+			// Who died may have left some that came after the retry was asked for.
+			if one[bool](t, w.service, `select exists (
+				select from tide.dead_letter d
+				join tide.pipeline p on p.id = d.pipeline_id
+				where p.name = $1 and d.retry_requested_at is null)`, pipeline) {
+				w.retry(t, pipeline)
+			}
 			return got == 0, fmt.Sprintf("%d letters of %s are left", got, pipeline)
 		})
 	}
+}
+
+func (w *walk) retry(t *testing.T, pipeline string) {
+	t.Helper()
+	w.service.execute(t, `select tide.dead_letter_retry($1, array(select id from tide.dead_letters where pipeline = $1))`, pipeline)
 }
 
 func (w *walk) letters(t *testing.T, pipeline string) int {

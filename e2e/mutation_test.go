@@ -78,7 +78,7 @@ func (w *walk) stroll(t *testing.T) {
 	}
 	w.arrive(t)
 	w.configure(t, false)
-	w.service.execute(t, `select tide.dead_letter_retry('out', array(select id from tide.dead_letters where pipeline = 'out'))`)
+	w.retry(t, "out")
 	w.publish(t, "b", 1, 10)
 	w.arrive(t)
 	if left := w.lives.left(); len(left) > 0 {

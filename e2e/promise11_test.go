@@ -214,17 +214,9 @@ func TestPromise11ADatabaseIsMadeFromATemplate(t *testing.T) {
 	r.arrive(t)
 	r.acknowledged(t)
 	relays[0].kill(t)
-	admin := &service{pool: pgtest.Pool(t, r.server.DSN("postgres"))}
-	eventually(t, func() (bool, string) {
-		admin.run(t, `select pg_terminate_backend(pid) from pg_stat_activity where datname = 'orders'`)
-		_, err := admin.pool.Exec(t.Context(), `create database orders_copy template orders`)
-		return err == nil, fmt.Sprint(err)
-	})
-	r.orders.pool.Reset()
+	copied := r.copyOrders(t)
 	startRelay(t, r.orders.dsn, "--http-addr", "127.0.0.1:0")
-	dsn := r.server.DSN("orders_copy")
-	copied := &service{dsn: dsn, pool: pgtest.Pool(t, dsn)}
-	startRelay(t, dsn, "--http-addr", "127.0.0.1:0")
+	startRelay(t, copied.dsn, "--http-addr", "127.0.0.1:0")
 	copied.stopped(t, ordersOut)
 	copied.run(t, `select tide.outbox_publish('order_events', 'orders', '{"n": -1}')`)
 	r.publish(t, 20)

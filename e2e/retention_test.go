@@ -70,7 +70,7 @@ func (s *service) publishFor(ctx context.Context, t *testing.T, sessions int) *s
 				_, err := conn.Exec(t.Context(), fmt.Sprintf(`begin;
 					insert into ledger select tide.outbox_publish('shop', 'shop', '{}', key => 'k%d') from generate_series(1, %d);
 					select pg_sleep(%f);
-					%s`, i, 1+n%7, float64(n%5)*0.004, []string{"commit", "commit", "commit", "rollback"}[n%4]))
+					%s`, i, 1+n%7, 0.01+float64(n%5)*0.01, []string{"commit", "commit", "commit", "rollback"}[n%4]))
 				if err != nil {
 					t.Errorf("publish: %v", err)
 					return
@@ -103,7 +103,7 @@ func TestPromise13RetentionDeletesNothingThatIsNotDelivered(t *testing.T) {
 	defer halt()
 	emptied := make(chan int)
 	go func() { emptied <- s.turn(turning) }()
-	publishers := s.publishFor(ctx, t, 6)
+	publishers := s.publishFor(ctx, t, 5)
 	for round := range 4 {
 		arrived := one[int](t, s, `select count(*) from tide.back_inbox`)
 		eventually(t, func() (bool, string) {

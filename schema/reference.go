@@ -23,8 +23,8 @@ func sections() []section {
 		{"Inbox", "Where events arrive. The messages of an inbox are in the relation `tide.\"<name>_inbox\"`, which its users may query and join.",
 			[]string{"functions/inbox.sql", "functions/inbox_pending.sql", "functions/inbox_mark.sql"}},
 		{"Relay", "Pipelines and their dead letters.", []string{"functions/relay.sql", "functions/relay_rewind.sql", "functions/dead_letter.sql"}},
-		{"Retention", "What is kept, and when it goes. See [retention](retention.md).",
-			[]string{"functions/outbox_retention.sql", "functions/maintain.sql"}},
+		{"Retention", "What is kept, and when it goes. See [retention](retention.md) and [what an inbox keeps](inbox-retention.md).",
+			[]string{"functions/outbox_retention.sql", "functions/maintain.sql", "functions/inbox_maintain.sql"}},
 		{"Status", "What waits where. Every count costs the same however much waits.", []string{"functions/status.sql"}},
 	}
 }

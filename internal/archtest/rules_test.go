@@ -26,6 +26,7 @@ var rules = map[string]rule{
 	"schema":          {outside: []string{pgx}},
 	"schema/generate": {ours: []string{"schema", "internal/testkit/pgtest", "internal/throwaway"}, outside: []string{pgx}},
 	"cmd/pg-tide":     {ours: []string{"internal/cli"}},
+	"bench":           {ours: []string{"schema", "internal/throwaway"}, outside: []string{pgx}},
 
 	"internal/fault":    {},
 	"internal/message":  {},

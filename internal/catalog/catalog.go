@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,6 +45,8 @@ type Catalog struct {
 	where  target
 	waker  *waker
 	change chan struct{}
+	// strictIsolation says that the database's default is not READ COMMITTED.
+	strictIsolation atomic.Bool
 
 	registry *Registry
 }

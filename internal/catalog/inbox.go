@@ -40,9 +40,9 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	fault.At(fault.ReverseBeforeInsert)
-	added, err := c.insertInbox(ctx, c.pool, to, messages)
+	added, err := c.insertAlone(ctx, to, messages)
 	for attempt := 1; attempt < removalAttempts && sqlState(err) == "40001"; attempt++ {
-		added, err = c.insertInbox(ctx, c.pool, to, messages)
+		added, err = c.insertAlone(ctx, to, messages)
 	}
 	switch {
 	case err == nil:
@@ -59,6 +59,24 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 		return 0, fmt.Errorf("%s: the batch was refused and each of its messages was not", doing)
 	}
 	return 0, &delivery.Partial{Failed: failed}
+}
+
+// insertAlone inserts in a transaction of its own. Where the database's
+// default is a stricter isolation, the transaction is begun and ended
+// expressly, at the price of two round trips.
+func (c *Catalog) insertAlone(ctx context.Context, to InboxTarget, messages []message.Message) (added int, err error) {
+	if !c.strictIsolation.Load() {
+		added, err = c.insertInbox(ctx, c.pool, to, messages)
+		if sqlState(err) != "25001" {
+			return added, err
+		}
+		c.strictIsolation.Store(true)
+	}
+	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		added, err = c.insertInbox(ctx, tx, to, messages)
+		return err
+	})
+	return added, err
 }
 
 // withoutEventID finds messages that could not be recognised if they came again.
@@ -162,7 +180,7 @@ func inboxQuery(inbox string) string {
 // findUninsertable tries halves, and halves of halves, in a transaction that
 // is rolled back, until it knows each message that is refused.
 func (c *Catalog) findUninsertable(ctx context.Context, to InboxTarget, messages []message.Message) (map[int]error, error) {
-	tx, err := c.pool.Begin(ctx)
+	tx, err := c.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,34 @@ func (c *Catalog) Maintain(ctx context.Context) ([]Step, error) {
 	return steps, c.explain("maintain the outboxes", err)
 }
 
+// InboxStep is what one step of cleaning an inbox did.
+type InboxStep struct {
+	// Inbox and Action are empty when there is nothing to do.
+	Inbox, Action string
+	// Waiting is an inbox whose cleaning waits for somebody's lock, and Waited
+	// for how long; empty when none does.
+	Waiting string
+	Waited  time.Duration
+}
+
+// MaintainInboxes takes one step of cleaning an inbox. There is nothing left
+// to do when it names no inbox.
+func (c *Catalog) MaintainInboxes(ctx context.Context) (InboxStep, error) {
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	var step InboxStep
+	batch := &pgx.Batch{}
+	batch.Queue(maintainIsolationSQL)
+	batch.Queue(inboxMaintainSQL).QueryRow(func(row pgx.Row) error {
+		var waited float64
+		err := row.Scan(&step.Inbox, &step.Action, &step.Waiting, &waited)
+		step.Waited = seconds(waited)
+		return err
+	})
+	err := c.pool.SendBatch(ctx, batch).Close()
+	return step, c.explain("maintain the inboxes", err)
+}
+
 // Outboxes returns how large the outboxes are.
 func (c *Catalog) Outboxes(ctx context.Context) ([]OutboxSize, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)

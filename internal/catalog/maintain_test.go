@@ -1,11 +1,13 @@
 package catalog
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
 )
@@ -32,6 +34,42 @@ func TestMaintainingWorksWhateverTheDefaultIsolation(t *testing.T) {
 		if steps, err := c.Maintain(t.Context()); err != nil || len(steps) != 0 {
 			t.Errorf("PostgreSQL %d: did %+v, %v", major, steps, err)
 		}
+	}
+}
+
+func TestAnInboxWorksWhateverTheDefaultIsolation(t *testing.T) {
+	t.Parallel()
+	dsn, _, target, ids := newInbox(t, "i")
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := pgtest.Conn(t, dsn)
+	for _, sql := range []string{
+		"update tide.inbox_part set opened_at = '2000-01-01' where opened_at is not null",
+		"alter database " + pgx.Identifier{config.Database}.Sanitize() + " set default_transaction_isolation = 'repeatable read'",
+	} {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := open(t, dsn, relayA)
+	for i, want := range []int{2, 1} {
+		if added, err := c.InsertInbox(t.Context(), target, incoming([][]string{{"a", "b"}, {"b", "c"}}[i]...)); err != nil || added != want {
+			t.Errorf("batch %d: %d added, %v", i, added, err)
+		}
+	}
+	if n := len(ids()); n != 3 {
+		t.Errorf("%d are there", n)
+	}
+	if step, err := c.MaintainInboxes(t.Context()); err != nil || step.Action != "opened a part" || step.Inbox != "i" {
+		t.Errorf("maintaining did %+v, %v", step, err)
+	}
+	bad := incoming("d", "e")
+	bad[1].Payload = []byte("{")
+	var partial *delivery.Partial
+	if _, err := c.InsertInbox(t.Context(), target, bad); !errors.As(err, &partial) || partial.Failed[1] == nil {
+		t.Errorf("a bad message: %v", err)
 	}
 }
 

@@ -112,6 +112,9 @@ var maintainSQL string
 //go:embed queries/outbox_sizes.sql
 var outboxSizesSQL string
 
+//go:embed queries/inbox_maintain.sql
+var inboxMaintainSQL string
+
 //go:embed queries/maintain_isolation.sql
 var maintainIsolationSQL string
 

@@ -299,6 +299,8 @@ type fakeLetters struct {
 	nextID  int64
 	// most is how many there ever were at once, counts how often that was asked.
 	most, counts int
+	// holding is called when the held keys were read and not yet returned; may be nil.
+	holding func()
 }
 
 func newLetters() *fakeLetters { return &fakeLetters{due: map[int64]bool{}} }
@@ -362,6 +364,9 @@ func (f *fakeLetters) Held(context.Context) (keys []message.HeldKey, _ error) {
 		if l.HoldsKey && !slices.ContainsFunc(keys, known) {
 			keys = append(keys, message.HeldKey{Key: l.Message.Key, OutboxID: l.Message.OutboxID})
 		}
+	}
+	if f.holding != nil {
+		f.holding()
 	}
 	return keys, nil
 }

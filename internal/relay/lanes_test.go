@@ -189,6 +189,60 @@ func TestARetriedEventThatFailsAgainKeepsItsKeyParked(t *testing.T) {
 	})
 }
 
+func TestAnEventThatComesWhileItsKeyIsSetFreeIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	for _, lanes := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			all := events(20, "a", "b")
+			w := newWide(lanes, all)
+			bad := true
+			w.broker.takes = func(id string) bool { return !bad || id != "e1" }
+			_, stop := w.start(t)
+			defer stop()
+			await(t, "the last position", func() bool { return w.outbox.position() == 20 })
+			w.set(func() { bad = false })
+			w.letters.mu.Lock()
+			w.letters.holding = func() { // e1 is gone, and the lane does not know
+				w.letters.holding = nil
+				w.outbox.publish(message.Message{EventID: "between", Key: "a", OutboxID: 21})
+				<-time.After(time.Second)
+			}
+			w.letters.letters = nil
+			w.letters.mu.Unlock()
+			signal(w.registry.changed)
+			await(t, "the event", func() bool { return w.outbox.position() == 21 })
+			stored := w.broker.all()
+			if dead := w.letters.ids(); stored[len(stored)-1] != "between" || len(dead) > 0 || w.letters.most > 10 {
+				t.Fatalf("stored %v, dead %v", stored, dead)
+			}
+		})
+	}
+}
+
+func TestEventsBeforeTheOneThatHoldsTheirKeyAreNotParkedAfterACrash(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(20, "a", "b")
+		w := newWide(2, all)
+		w.limits.BatchSize = 20
+		w.broker.takes = func(id string) bool { return id != "e11" }
+		saves := 0
+		w.outbox.saveFails = func(int) error {
+			if saves++; saves < 4 {
+				return errAway
+			}
+			return nil
+		}
+		_, stop := w.start(t)
+		defer stop()
+		await(t, "the last position", func() bool { return w.outbox.position() == 20 })
+		equal(t, "dead", w.letters.ids(), []string{"e11", "e13", "e15", "e17", "e19"})
+		if l := w.letters.letters[0]; l.Attempts != 1 || l.Error != "too large" {
+			t.Fatalf("the letter lost its own error: %+v", l)
+		}
+	})
+}
+
 func parked0(key string) string { return parked(key).Error() }
 
 func TestNoMoreDeadLettersThanAllowedAndThePipelineSaysSo(t *testing.T) {

@@ -143,6 +143,7 @@ func (r *reverse) deal(ctx context.Context) error {
 		}
 		if fault.Mutant(fault.AcknowledgeBeforeInsert) {
 			_ = d.Acknowledge(ctx) // and what if the insert fails?
+			d.Acknowledge = nil
 		}
 		select {
 		case r.places <- struct{}{}:

@@ -1,5 +1,5 @@
 // Package upkeep does what has to be done from time to time in the database:
-// it lets outboxes rotate and be emptied, and says which grow too large. What
+// it lets outboxes rotate and be emptied, cleans inboxes, and says which grow too large. What
 // may be removed the schema decides; the package refuses to know better.
 package upkeep
 
@@ -21,6 +21,8 @@ const (
 	longestPause = time.Minute
 	// warnEvery is how often the same trouble is said.
 	warnEvery = time.Minute
+	// longWait is how long cleaning an inbox may wait for a lock unsaid.
+	longWait = 10 * time.Minute
 )
 
 // Store is what upkeep needs of the catalog.
@@ -28,6 +30,8 @@ type Store interface {
 	// Maintain takes one step, in a short transaction, and says what it did;
 	// nothing when there is nothing to do or another relay is at it.
 	Maintain(ctx context.Context) ([]catalog.Step, error)
+	// MaintainInboxes takes one step of cleaning an inbox.
+	MaintainInboxes(ctx context.Context) (catalog.InboxStep, error)
 	// Outboxes returns how large the outboxes are and what holds them back.
 	Outboxes(ctx context.Context) ([]catalog.OutboxSize, error)
 }
@@ -70,6 +74,9 @@ func (k *Keeper) runOnce(ctx context.Context) (pause time.Duration) {
 	if err := k.maintain(ctx); err != nil {
 		k.warn(ctx, "maintain", "maintaining the database", "error", err)
 	}
+	if err := k.maintainInboxes(ctx); err != nil {
+		k.warn(ctx, "maintain inboxes", "cleaning the inboxes", "error", err)
+	}
 	outboxes, err := k.store.Outboxes(ctx)
 	if err != nil {
 		k.warn(ctx, "sizes", "reading the outboxes' sizes", "error", err)
@@ -107,6 +114,25 @@ func (k *Keeper) maintain(ctx context.Context) error {
 		if !progress {
 			return nil
 		}
+	}
+	return nil
+}
+
+// maintainInboxes takes steps until there is none left, each in a transaction of its own.
+func (k *Keeper) maintainInboxes(ctx context.Context) error {
+	for range mostSteps {
+		step, err := k.store.MaintainInboxes(ctx)
+		if err != nil {
+			return err
+		}
+		if step.Waited > longWait {
+			k.warn(ctx, "inbox "+step.Waiting, "cleaning an inbox waits for transactions that are open",
+				"inbox", step.Waiting, "waited", step.Waited.Round(time.Second))
+		}
+		if step.Inbox == "" {
+			return nil
+		}
+		k.log.Debug("maintained an inbox", "inbox", step.Inbox, "action", step.Action)
 	}
 	return nil
 }

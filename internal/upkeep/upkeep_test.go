@@ -20,6 +20,7 @@ type fakeStore struct {
 	calls int
 	err   error
 	sizes []catalog.OutboxSize
+	inbox []catalog.InboxStep
 }
 
 func (s *fakeStore) Maintain(context.Context) ([]catalog.Step, error) {
@@ -33,6 +34,13 @@ func (s *fakeStore) Maintain(context.Context) ([]catalog.Step, error) {
 }
 
 func (s *fakeStore) Outboxes(context.Context) ([]catalog.OutboxSize, error) { return s.sizes, nil }
+
+func (s *fakeStore) MaintainInboxes(context.Context) (step catalog.InboxStep, err error) {
+	if len(s.inbox) > 0 {
+		step, s.inbox = s.inbox[0], s.inbox[1:]
+	}
+	return step, nil
+}
 
 func newKeeper(s *fakeStore) (*Keeper, *bytes.Buffer) {
 	var log bytes.Buffer
@@ -116,4 +124,13 @@ func TestTroubleIsSaidOnceAMinuteAndNotAtTheEnd(t *testing.T) {
 			t.Errorf("said while stopping: %s", log)
 		}
 	})
+}
+
+func TestInboxesAreCleanedAndLongWaitsSaid(t *testing.T) {
+	s := &fakeStore{inbox: []catalog.InboxStep{{Inbox: "a", Action: "opened a part"}, {Waiting: "b", Waited: 2 * longWait}, {Inbox: "c"}}}
+	k, log := newKeeper(s)
+	k.runOnce(t.Context())
+	if len(s.inbox) != 1 || !strings.Contains(log.String(), "inbox=b") {
+		t.Errorf("%d steps were not taken; said %s", len(s.inbox), log)
+	}
 }

@@ -58,14 +58,14 @@ begin
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
                 '{pipeline}', '{tide_operator, tide_reader}'),
             ('table', 'select', '{inbox_message}', '{tide_consumer}'),
-            ('table', 'select', '{pipeline, dead_letter}', '{tide_relay}'),
+            ('table', 'select', '{dead_letter_sent, pipeline, dead_letter}', '{tide_relay}'),
             ('table', 'select', '{outbox_publisher, inbox_message_0}', '{}'),
             ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq}', '{}'),
             ('table', 'select', '{outbox_event_id_seq}', '{tide_relay}'),
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
-            ('table', 'insert, delete', '{pipeline_position, pipeline_mark}', '{tide_relay}')
+            ('table', 'insert, delete', '{pipeline_position, pipeline_mark, dead_letter_sent}', '{tide_relay}')
         ) g (kind, privilege, objects, roles)
     loop
         if entry.kind = 'function' then

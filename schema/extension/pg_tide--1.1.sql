@@ -361,6 +361,17 @@ comment on table tide.inbox_memory is 'Event ids that inboxes remember although 
 alter table tide.pipeline_position add column mark jsonb;
 comment on column tide.pipeline_position.mark is 'By what the sink can tell that it still has everything up to here; null when it cannot.';
 
+-- Events that were sent late, as retried dead letters: the positions saved
+-- before say nothing of them, since they lie far below. Whoever goes back to a
+-- position from before that time sends them again, too.
+create table tide.dead_letter_sent (
+    pipeline_id integer     not null references tide.pipeline (id) on delete cascade,
+    outbox_id   bigint      not null,
+    sent_at     timestamptz not null default clock_timestamp()
+);
+create index dead_letter_sent_idx on tide.dead_letter_sent (pipeline_id, sent_at);
+comment on table tide.dead_letter_sent is 'Events that were delivered as retried dead letters within the outbox''s retention.';
+
 -- tables/0010_restores.sql
 
 -- What it takes to notice that a database is a copy, was restored, or lost
@@ -1181,7 +1192,7 @@ begin
 end
 $$;
 comment on function tide.inbox_create(text, integer, interval, boolean) is
-'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention; ordered keeps the order of each key.
+'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention, and their event ids for as long again; ordered keeps the order of each key.
 Example: select tide.inbox_create(''payment_triggers'', max_attempts => 5);';
 
 -- Whoever may do something with the one table may then do it with the other.
@@ -1285,6 +1296,14 @@ declare
     step    text;
     waiting jsonb := '[]';
 begin
+    -- Under an older snapshot, messages would be overlooked and removed.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('tide.inbox_maintain works in READ COMMITTED only, and this transaction is %s',
+                upper(current_setting('transaction_isolation'))),
+            hint = 'Call it by itself, outside a transaction of yours.';
+    end if;
     if inbox is not null then
         perform tide.inbox_id(inbox);
     end if;
@@ -1873,6 +1892,14 @@ as $$
 declare
     rotation tide.inbox_rotation;
 begin
+    -- Under a snapshot from before the lock, what others inserted would be overlooked.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('messages are inserted into an inbox in READ COMMITTED only, and this transaction is %s',
+                upper(current_setting('transaction_isolation'))),
+            hint = 'Begin it with: begin isolation level read committed.';
+    end if;
     perform pg_advisory_xact_lock_shared(1953063015, inbox_id);
     select r.* into rotation from tide.inbox_rotation r where r.inbox_id = inbox_enter.inbox_id;
     part := rotation.part;
@@ -4425,14 +4452,14 @@ begin
             ('table', 'select (id, name, direction, outbox_id, inbox_id, enabled, version, created_at, updated_at)',
                 '{pipeline}', '{tide_operator, tide_reader}'),
             ('table', 'select', '{inbox_message}', '{tide_consumer}'),
-            ('table', 'select', '{pipeline, dead_letter}', '{tide_relay}'),
+            ('table', 'select', '{dead_letter_sent, pipeline, dead_letter}', '{tide_relay}'),
             ('table', 'select', '{outbox_publisher, inbox_message_0}', '{}'),
             ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq}', '{}'),
             ('table', 'select', '{outbox_event_id_seq}', '{tide_relay}'),
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),
-            ('table', 'insert, delete', '{pipeline_position, pipeline_mark}', '{tide_relay}')
+            ('table', 'insert, delete', '{pipeline_position, pipeline_mark, dead_letter_sent}', '{tide_relay}')
         ) g (kind, privilege, objects, roles)
     loop
         if entry.kind = 'function' then

@@ -85,7 +85,7 @@ begin
 end
 $$;
 comment on function tide.inbox_create(text, integer, interval, boolean) is
-'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention; ordered keeps the order of each key.
+'Creates an inbox. A message that failed max_attempts times becomes a dead letter; processed ones are kept for the retention, and their event ids for as long again; ordered keeps the order of each key.
 Example: select tide.inbox_create(''payment_triggers'', max_attempts => 5);';
 
 -- Whoever may do something with the one table may then do it with the other.

@@ -21,6 +21,14 @@ declare
     step    text;
     waiting jsonb := '[]';
 begin
+    -- Under an older snapshot, messages would be overlooked and removed.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('tide.inbox_maintain works in READ COMMITTED only, and this transaction is %s',
+                upper(current_setting('transaction_isolation'))),
+            hint = 'Call it by itself, outside a transaction of yours.';
+    end if;
     if inbox is not null then
         perform tide.inbox_id(inbox);
     end if;

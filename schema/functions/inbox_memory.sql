@@ -90,6 +90,14 @@ as $$
 declare
     rotation tide.inbox_rotation;
 begin
+    -- Under a snapshot from before the lock, what others inserted would be overlooked.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('messages are inserted into an inbox in READ COMMITTED only, and this transaction is %s',
+                upper(current_setting('transaction_isolation'))),
+            hint = 'Begin it with: begin isolation level read committed.';
+    end if;
     perform pg_advisory_xact_lock_shared(1953063015, inbox_id);
     select r.* into rotation from tide.inbox_rotation r where r.inbox_id = inbox_enter.inbox_id;
     part := rotation.part;

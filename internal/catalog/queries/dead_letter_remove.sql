@@ -1,4 +1,5 @@
--- Removes a dead letter that was delivered, while the relay owns its pipeline.
+-- Removes a dead letter that was delivered, while the relay owns its pipeline,
+-- and remembers that its event left late; see position_rewind.
 --
 -- $1 pipeline, $2 relay, $3 fence, $4 id
 with owned as materialized (
@@ -12,5 +13,12 @@ removed as (
     delete from tide.dead_letter d
     using owned o
     where d.pipeline_id = o.pipeline_id and d.id = $4
+    returning d.pipeline_id, d.outbox_id
+),
+sent as (
+    insert into tide.dead_letter_sent (pipeline_id, outbox_id)
+    select r.pipeline_id, r.outbox_id
+    from removed r
+    where r.outbox_id is not null
 )
 select count(*) from owned

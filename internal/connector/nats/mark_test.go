@@ -27,9 +27,8 @@ func markAfter(ctx context.Context, t *testing.T, sink *nats.Sink, first, n int)
 // stream has everything, that it lost something (with these words), or nothing.
 func proves(ctx context.Context, t *testing.T, sink *nats.Sink, mark string, holds bool, lost string) {
 	t.Helper()
-	if err := sink.Open(ctx); err != nil {
-		t.Fatalf("open: %v", err)
-	}
+	// A stream that was deleted a moment ago cannot be made again at once.
+	natstest.Eventually(t, "the sink opens", func() bool { return sink.Open(ctx) == nil })
 	proof, err := sink.Prove(ctx, mark)
 	if err != nil {
 		t.Fatalf("prove: %v", err)
@@ -146,7 +145,10 @@ func TestNoticesByAnAcknowledgementThatTheStreamWentBack(t *testing.T) {
 	if err := js.DeleteStream(ctx, "tide-events"); err != nil {
 		t.Fatal(err)
 	}
-	addStream(t, js, info.Config)
+	natstest.Eventually(t, "the stream is made again", func() bool {
+		_, err := js.CreateStream(ctx, info.Config)
+		return err == nil
+	})
 	err := send(ctx, sink, sinktest.Envelopes("events.insert", 6, 1)...)
 	if err == nil || !strings.Contains(err.Error(), "had acknowledged 5 before") {
 		t.Errorf("send to a stream that was made again: %v", err)

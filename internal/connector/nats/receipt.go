@@ -55,13 +55,13 @@ func (r *receipt) Wait(ctx context.Context) error {
 		}
 		rejected[i] = err
 	}
-	if len(rejected) > 0 {
-		return &delivery.Partial{Failed: rejected}
-	}
 	for _, m := range reached {
 		if m.Sequence > 0 {
 			r.marks.note(m)
 		}
+	}
+	if len(rejected) > 0 {
+		return &delivery.Partial{Failed: rejected}
 	}
 	fault.At(fault.ForwardAfterReceipt)
 	return nil

@@ -289,3 +289,51 @@ func TestKeepsOnePositionAMinuteForTheRetention(t *testing.T) {
 		t.Errorf("%d positions are left, %d of the newest and %d too old", left, newest, old)
 	}
 }
+
+// A dead letter that was delivered late lies below the position, and is lost
+// with the end of the stream all the same.
+func TestGoingBackSendsDeadLettersAgainThatWereDeliveredSince(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, 0)
+	var all []string
+	for range 5 {
+		all = append(all, publish(t, b))
+	}
+	r := b.open(t)
+	page := read(t, r, 3)
+	letters := b.catalog.DeadLetters(catalog.OwnerOf(b.spec))
+	if err := letters.Add(t.Context(), []message.DeadLetter{{Message: page.Messages[1], Error: "refused", Attempts: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	page.Position.Mark = `{"n": 3}`
+	if err := r.Save(t.Context(), page.Position); err != nil {
+		t.Fatal(err)
+	}
+	schematest.Exec(t, b.pool, `update tide.pipeline_position set saved_at = saved_at - interval '10 minutes'`)
+	var id int64
+	schematest.Query(t, b.pool, `select id from tide.dead_letter`, nil, &id)
+	if err := letters.Settle(t.Context(), id, nil); err != nil {
+		t.Fatal(err)
+	}
+	saveUpTo(t, r, 2, `{"n": 6}`)
+	if err := r.Rewind(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, 10, all[1:]...)
+
+	// One that was delivered long before the position needs no repetition.
+	schematest.Exec(t, b.pool, `update tide.dead_letter_sent set sent_at = sent_at - interval '30 minutes'`)
+	saveUpTo(t, b.open(t), 2, `{"n": 3}`)
+	if err := r.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	saveUpTo(t, r, 2, `{"n": 6}`)
+	saved, err := r.Marked(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Rewind(t.Context(), saved[1].Sequence); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, 10, all[3:]...)
+}

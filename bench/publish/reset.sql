@@ -1,0 +1,3 @@
+truncate plain;
+truncate tide.outbox_event;
+checkpoint;
