@@ -17,8 +17,8 @@ import (
 // hastyFor is how long publishers commit without waiting before a crash.
 const hastyFor = 2 * time.Second
 
-// lateAnswer is how late the broker's answers are meanwhile, each way.
-const lateAnswer = 200 * time.Millisecond
+// lateAnswer is how late the broker's answers are meanwhile.
+const lateAnswer = 400 * time.Millisecond
 
 func (i *Injector) crashPostgres(intake, work context.Context, a *Applied) error {
 	c := a.service.Cluster
@@ -55,7 +55,7 @@ func (i *Injector) leaveUnflushed(intake, work context.Context, c *world.Cluster
 		default:
 			for _, r := range s.Relays {
 				if r.BrokerBusy.TryLock() {
-					r.Broker.Set(proxy.State{Delay: lateAnswer})
+					r.Broker.Set(proxy.State{Late: lateAnswer})
 					slowed = append(slowed, r)
 				}
 			}

@@ -24,6 +24,9 @@ type State struct {
 	HalfOpen bool
 	// Delay is added to each piece, in both directions.
 	Delay time.Duration
+	// Late is added to what the server says alone: what the client sends
+	// arrives in time, also when it hangs up right after.
+	Late time.Duration
 }
 
 // Proxy forwards connections from Address to a target.
@@ -129,8 +132,8 @@ func (p *Proxy) connect(ctx context.Context, client net.Conn) {
 	}
 	defer p.remove(l)
 	var both sync.WaitGroup
-	both.Go(func() { p.pump(l, client, server) })
-	both.Go(func() { p.pump(l, server, client) })
+	both.Go(func() { p.pump(l, client, server, false) })
+	both.Go(func() { p.pump(l, server, client, true) })
 	both.Wait()
 }
 
@@ -168,13 +171,13 @@ func (p *Proxy) remove(l *link) {
 
 // pump carries one direction. Its end hangs up on both sides, unless the
 // client is to be left in the dark.
-func (p *Proxy) pump(l *link, from, to net.Conn) {
+func (p *Proxy) pump(l *link, from, to net.Conn, answers bool) {
 	defer p.finish(l)
 	buffer := make([]byte, 32*1024)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
-			if !p.await(l) {
+			if !p.await(l, answers) {
 				return
 			}
 			if _, err := to.Write(buffer[:n]); err != nil {
@@ -189,21 +192,25 @@ func (p *Proxy) pump(l *link, from, to net.Conn) {
 
 // await holds a piece back for as long as the state says. It is false when
 // the link is to end.
-func (p *Proxy) await(l *link) bool {
+func (p *Proxy) await(l *link, answers bool) bool {
 	for {
 		p.mu.Lock()
 		state, changed, closed, abandoned := p.state, p.changed, p.closed, l.abandoned
 		p.mu.Unlock()
+		delay := state.Delay
+		if answers {
+			delay += state.Late
+		}
 		switch {
 		case closed || state.Cut || abandoned:
 			return false
 		case state.Silent:
 			<-changed
 			continue
-		case state.Delay == 0:
+		case delay == 0:
 			return true
 		}
-		timer := time.NewTimer(state.Delay)
+		timer := time.NewTimer(delay)
 		<-timer.C
 		return true
 	}

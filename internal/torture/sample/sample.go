@@ -94,7 +94,7 @@ func (w *Watch) Run(ctx context.Context) {
 	publishers := w.World.Publishers()
 	conns, inside := make([]*pgx.Conn, len(w.World.Clusters)), make([]*pgx.Conn, len(publishers))
 	defer func() {
-		for _, conn := range append(conns, inside...) {
+		for _, conn := range slices.Concat(conns, inside) {
 			if conn != nil {
 				_ = conn.Close(context.WithoutCancel(ctx)) // its work is done
 			}
