@@ -26,7 +26,7 @@ const everyRow = `
 	union all select 'message ' || (to_jsonb(m) - 'part')::text from tide.inbox_message m
 	union all select 'pipeline ' || (p.id, p.name, p.direction, p.outbox_id, p.inbox_id, p.config, p.enabled, p.version, p.created_at, p.updated_at)::text from tide.pipeline p
 	union all select 'owner ' || (o.pipeline_id, o.relay_id, o.fence, o.since)::text from tide.pipeline_owner o
-	union all select 'position ' || p::text from tide.pipeline_position p
+	union all select 'position ' || (to_jsonb(p) - 'mark')::text from tide.pipeline_position p
 	union all select 'state ' || s::text from tide.pipeline_state s
 	union all select 'relay ' || r::text from tide.relay_instance r
 	union all select 'dead letter ' || (to_jsonb(d) - 'holds_key')::text from tide.dead_letter d
