@@ -167,16 +167,6 @@ func (l *lives) signal(t *testing.T, signal os.Signal) {
 	l.fine(t)
 }
 
-// says waits until the log of the present life holds a text.
-func (l *lives) says(t *testing.T, text string) {
-	t.Helper()
-	eventually(t, func() (bool, string) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.log != nil && strings.Contains(l.log.String(), text), "the relay says " + text
-	})
-}
-
 func (l *lives) kill(t *testing.T) { t.Helper(); l.signal(t, syscall.SIGKILL) }
 
 // finish ends the last life by a signal.

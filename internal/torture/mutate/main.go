@@ -28,8 +28,9 @@ func main() {
 	controls := flag.Bool("controls", true, "show first that a right relay is not blamed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *seed, *only, *attempts, *controls); err != nil {
+	err := run(ctx, *seed, *only, *attempts, *controls)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
@@ -55,7 +56,7 @@ func run(ctx context.Context, seed uint64, only string, attempts int, controls b
 		}
 		if controls && !blameless[t.setting] {
 			blameless[t.setting] = true
-			o, err := t.setting.torture(ctx, program, "", seed)
+			o, err := t.torture(ctx, program, "", seed)
 			if err != nil {
 				return err
 			}
@@ -127,7 +128,7 @@ type outcome struct {
 
 func (t trial) attempt(ctx context.Context, program string, seed uint64, attempts int) (bool, error) {
 	for n := range attempts {
-		o, err := t.setting.torture(ctx, program, t.mutant, seed+uint64(n))
+		o, err := t.torture(ctx, program, t.mutant, seed+uint64(n))
 		if err != nil {
 			return false, err
 		}
