@@ -142,11 +142,13 @@ func (r *relay) uses(t *testing.T) map[string]int {
 
 var digits = regexp.MustCompile(`[0-9]+`)
 
-// checkLog looks whether anything was said again within a second: lines are
-// the same that differ in their numbers only, other than in the pipeline's name.
+// checkLog looks whether anything was said again within a second, and nothing
+// else of its pipeline in between, or more than ten times in ten seconds: faults
+// that follow each other closely do change a pipeline's state to and fro. Lines
+// are the same that differ in their numbers only, other than in the pipeline's name.
 func (r *relay) checkLog(t *testing.T) {
 	t.Helper()
-	last, lines := map[string]time.Time{}, 0
+	times, latest, lines := map[string][]time.Time{}, map[string]string{}, 0
 	for line := range strings.SplitSeq(strings.TrimSpace(r.log.String()), "\n") {
 		var said struct {
 			Time                         time.Time
@@ -158,11 +160,17 @@ func (r *relay) checkLog(t *testing.T) {
 		}
 		lines++
 		what := said.Pipeline + "|" + digits.ReplaceAllString(said.Msg+"|"+said.Reason+"|"+said.Error, "0")
-		// The log's own clock may be a few milliseconds late.
-		if since := said.Time.Sub(last[what]); since < 950*time.Millisecond {
-			t.Errorf("said again after %s: %s", since, line)
+		before := times[what]
+		if n := len(before); n > 0 && latest[said.Pipeline] == what {
+			// The log's own clock may be a few milliseconds late.
+			if since := said.Time.Sub(before[n-1]); since < 950*time.Millisecond {
+				t.Errorf("said again after %s: %s", since, line)
+			}
 		}
-		last[what] = said.Time
+		if n := len(before); n >= 10 && said.Time.Sub(before[n-10]) < 10*time.Second {
+			t.Errorf("said more than ten times in ten seconds: %s", line)
+		}
+		times[what], latest[said.Pipeline] = append(before, said.Time), what
 	}
 	t.Logf("%d lines of log", lines)
 }

@@ -18,7 +18,11 @@ func TestPromise05OnceInEffect(t *testing.T) {
 	twin.execute(t, `select tide.outbox_create('order_events')`)
 	twin.execute(t, `select tide.relay_set_outbox($1, 'order_events', $2::jsonb)`, ordersPipeline,
 		`{"sink_type": "nats", "url": "`+broker.URL()+`", "subject_template": "events.orders.{op}"}`)
-	a, b := startRelay(t, f.orders.dsn), startRelay(t, f.payments.dsn)
+	// Whoever comes first makes the stream, and only this pipeline asks for a
+	// short memory of ids.
+	a := startRelay(t, f.orders.dsn)
+	f.orders.awaitStatus(t, ordersPipeline, `r.state = 'running'`)
+	b := startRelay(t, f.payments.dsn)
 	startRelay(t, twin.dsn)
 	f.write(t, 3)
 	for range 2 {
