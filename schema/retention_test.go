@@ -108,14 +108,14 @@ func TestPartitionsTakeTurnsAndAreEmptiedAfterTheRetention(t *testing.T) {
 		age(t, conn, "59 minutes")
 		expectSteps(t, conn, "")
 		age(t, conn, "1 minute")
-		expectSteps(t, conn, "prepared 2, rotated 2")
+		expectSteps(t, conn, "prepared 2, announced 2, rotated 2")
 		publish(t, conn, "o", 2)
 		if n := value[int](t, conn, `select count(*) from tide.outbox_event_2`); n != 2 {
 			t.Errorf("%d of 2 events are in the new partition", n)
 		}
 		deliverAll(t, conn, "p")
 		age(t, conn, "3 hours 59 minutes")
-		expectSteps(t, conn, "prepared 3, rotated 3")
+		expectSteps(t, conn, "prepared 3, announced 3, rotated 3")
 		publish(t, conn, "o", 1)
 		age(t, conn, "2 minutes")
 		expectSteps(t, conn, "emptied 1")
@@ -141,7 +141,7 @@ func TestRetentionKeepsWhatAPipelineHasNotDelivered(t *testing.T) {
 			tide.relay_set_outbox('paused', 'o', `+natsSink+`, enabled => false)`)
 		publish(t, conn, "o", 10)
 		age(t, conn, "3 hours")
-		expectSteps(t, conn, "prepared 2, rotated 2")
+		expectSteps(t, conn, "prepared 2, announced 2, rotated 2")
 		age(t, conn, "3 hours")
 		expectSteps(t, conn, "")
 		deliverAll(t, conn, "p")
@@ -175,7 +175,7 @@ func TestAnOutboxWithoutPipelinesKeepsEventsForItsRetentionAlone(t *testing.T) {
 	exec(t, conn, `select tide.outbox_create('o', '1 hour')`)
 	publish(t, conn, "o", 10)
 	age(t, conn, "1 hour")
-	expectSteps(t, conn, "prepared 2, rotated 2")
+	expectSteps(t, conn, "prepared 2, announced 2, rotated 2")
 	age(t, conn, "50 minutes")
 	expectSteps(t, conn, "")
 	age(t, conn, "11 minutes")
@@ -241,6 +241,9 @@ func TestAnEventThatCommitsLateIsNotRemoved(t *testing.T) {
 		publish(t, late, "o", 1)
 		exec(t, late, `commit; begin`)
 		publish(t, late, "o", 1)
+		expectSteps(t, conn, "announced 2")
+		exec(t, late, `commit; begin`)
+		publish(t, late, "o", 1)
 		expectSteps(t, conn, "rotated 2")
 		// From now on the publisher is late in the retired partition.
 		deliverAll(t, conn, "p")
@@ -248,8 +251,8 @@ func TestAnEventThatCommitsLateIsNotRemoved(t *testing.T) {
 		expectSteps(t, conn, "")
 		exec(t, late, `commit`)
 		expectSteps(t, conn, "") // not delivered
-		if n := retained(t, conn); n != 6 {
-			t.Errorf("%d events are retained, want 6", n)
+		if n := retained(t, conn); n != 7 {
+			t.Errorf("%d events are retained, want 7", n)
 		}
 		deliverAll(t, conn, "p")
 		expectSteps(t, conn, "") // the late one is within the retention
@@ -276,6 +279,9 @@ func TestPublishersWithAnOldViewOfTheOutboxLoseNothingAndDoNotFail(t *testing.T)
 		expectSteps(t, conn, "prepared 2")
 		exec(t, bulk, `commit; begin`)
 		publish(t, bulk, "o", 1)
+		expectSteps(t, conn, "announced 2")
+		exec(t, bulk, `commit; begin`)
+		publish(t, bulk, "o", 1)
 		expectSteps(t, conn, "rotated 2")
 		exec(t, prepared, `execute pub`)
 		publish(t, bulk, "o", 1)
@@ -289,7 +295,7 @@ func TestPublishersWithAnOldViewOfTheOutboxLoseNothingAndDoNotFail(t *testing.T)
 		exec(t, repeatable, `commit`)
 		expectSteps(t, conn, "")
 		age(t, conn, "5 hours")
-		expectSteps(t, conn, "prepared 3, rotated 3")
+		expectSteps(t, conn, "prepared 3, announced 3, rotated 3")
 		if n := value[int](t, conn, `select count(*) from tide.outbox_event_1`); n != 1 {
 			t.Error("an event was removed before it was delivered")
 		}
@@ -316,7 +322,7 @@ func TestAnOldSnapshotDoesNotKeepTheSpace(t *testing.T) {
 		// Updating ages them at the price of as much again, which is none of the product's.
 		exec(t, conn, `update tide.outbox_part set used_since = used_since - interval '2 hours'`)
 		deliverAll(t, conn, "p")
-		expectSteps(t, conn, "prepared 2, rotated 2")
+		expectSteps(t, conn, "prepared 2, announced 2, rotated 2")
 		age(t, conn, "2 hours")
 		expectSteps(t, conn, "emptied 1")
 		if empty := bytes(); full < 10<<20 || empty > 1<<17 {
@@ -362,7 +368,7 @@ func TestOneSessionMaintainsAtATime(t *testing.T) {
 	exec(t, other, `begin; select * from tide.maintain()`)
 	expectSteps(t, conn, "")
 	exec(t, other, `rollback`)
-	expectSteps(t, conn, "prepared 2, rotated 2")
+	expectSteps(t, conn, "prepared 2, announced 2, rotated 2")
 }
 
 func TestWhatADroppedOutboxLeftIsEmptiedOnceMore(t *testing.T) {
@@ -475,7 +481,7 @@ func TestAnUpgradedOutboxTakesTurns(t *testing.T) {
 		}
 		expectSteps(t, conn, "")
 		age(t, conn, "2 hours")
-		expectSteps(t, conn, "prepared 2, rotated 2")
+		expectSteps(t, conn, "prepared 2, announced 2, rotated 2")
 		age(t, conn, "2 hours")
 		expectSteps(t, conn, "")
 		deliverAll(t, conn, "p")

@@ -14,7 +14,7 @@ const StepFailed = "failed"
 type Step struct {
 	// Outbox is empty for a partition that a dropped one left.
 	Outbox string
-	// Action is prepared, rotated, emptied or failed.
+	// Action is prepared, announced, rotated, emptied or failed.
 	Action string
 	Part   int
 	Detail string

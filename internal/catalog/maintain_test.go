@@ -25,7 +25,7 @@ func TestMaintainingWorksWhateverTheDefaultIsolation(t *testing.T) {
 		}
 		schematest.Exec(t, pool, "alter database "+pgx.Identifier{config.Database}.Sanitize()+" set default_transaction_isolation = 'serializable'")
 		c := open(t, dsn, relayA)
-		for _, want := range []string{"prepared", "rotated"} {
+		for _, want := range []string{"prepared", "announced", "rotated"} {
 			steps, err := c.Maintain(t.Context())
 			if err != nil || len(steps) != 1 || steps[0].Outbox != "o" || steps[0].Action != want {
 				t.Errorf("PostgreSQL %d: did %+v, %v, want %s", major, steps, err, want)

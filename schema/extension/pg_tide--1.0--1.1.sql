@@ -41,7 +41,9 @@ alter table tide.outbox_part
     -- transactions that may not know yet that the partition exists: they would
     -- fail to publish to it, so it becomes current when they have ended; null
     -- until they were looked for
-    add column unseen_by  text[]      default '{}';
+    add column unseen_by  text[]      default '{}',
+    -- whether sessions were told once more that it exists, after those had ended
+    add column announced  boolean     not null default true;
 
 -- tables/0008_inbox_memory.sql
 
@@ -3177,8 +3179,14 @@ comment on function tide.publishing_now() is
 -- the attachment was committed: unseen_by. The caller's advisory lock makes
 -- sure that it was committed for everybody before anybody looks.
 --
+-- Then sessions are told once more, and those that publish meanwhile awaited
+-- again: announced. Without it: a session lists the partitions before the
+-- attachment's commit; while it looks up each of them the news comes in, finds
+-- no list to discard yet, and is spent; the old list is kept, beyond the end of
+-- the transaction, and the session's next one fails.
+--
 -- Locks: the outbox's row; SHARE UPDATE EXCLUSIVE on tide.outbox_event when a
--- partition is made. Publishers do not notice either.
+-- partition is made or announced. Publishers do not notice either.
 create or replace function tide.outbox_turn(outbox_id integer, out action text, out part integer)
 language plpgsql
 volatile
@@ -3207,6 +3215,18 @@ begin
     where p.outbox_id = outbox.id and p.part <> outbox.part and p.retired_at is null
         and pg_relation_size(format('tide.%I', 'outbox_event_' || p.part)::regclass) > 0;
 
+    select p.part into part
+    from tide.outbox_part p
+    where p.outbox_id = outbox.id and p.unseen_by = '{}' and not p.announced
+    limit 1;
+    if found then
+        -- Changes nothing, and makes every session discard what it knows of the table.
+        alter table only tide.outbox_event alter column part set statistics -1;
+        update tide.outbox_part p set announced = true, unseen_by = null where p.part = outbox_turn.part;
+        action := 'announced';
+        return;
+    end if;
+
     late := tide.outbox_overdue(outbox);
     if late is null then
         return;
@@ -3227,7 +3247,7 @@ begin
         end if;
         part := tide.outbox_take_part();
         update tide.outbox_part p
-        set outbox_id = outbox.id, used_since = clock_timestamp(), retired_at = null, unseen_by = null
+        set outbox_id = outbox.id, used_since = clock_timestamp(), retired_at = null, unseen_by = null, announced = false
         where p.part = outbox_turn.part;
         action := 'prepared';
         return;

@@ -10,4 +10,6 @@ alter table tide.outbox_part
     -- transactions that may not know yet that the partition exists: they would
     -- fail to publish to it, so it becomes current when they have ended; null
     -- until they were looked for
-    add column unseen_by  text[]      default '{}';
+    add column unseen_by  text[]      default '{}',
+    -- whether sessions were told once more that it exists, after those had ended
+    add column announced  boolean     not null default true;
