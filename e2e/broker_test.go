@@ -12,7 +12,7 @@ type broker struct{ server *natstest.Server }
 // startBroker starts a broker until the test ends.
 func startBroker(t *testing.T) *broker {
 	t.Helper()
-	return &broker{server: natstest.Start(t, natstest.Options{Process: true})}
+	return &broker{server: natstest.Start(t, natstest.Options{})}
 }
 
 // stoppedBroker has an address and does not run yet.

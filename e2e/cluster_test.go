@@ -19,7 +19,7 @@ import (
 // it is killed in the midst of traffic, again and again.
 func TestLeadersOfAReplicatedStreamAreKilled(t *testing.T) {
 	t.Parallel()
-	servers := natstest.StartCluster(t, 3, natstest.Options{Process: true})
+	servers := natstest.StartCluster(t, 3, natstest.Options{})
 	js := clusterClient(t, servers)
 	f := newTraffic(t, extended(t), extended(t), natstest.URLs(servers), `, "replicas": 3`)
 	startRelay(t, f.orders.dsn)

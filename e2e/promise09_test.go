@@ -73,7 +73,7 @@ func pairOn(t *testing.T, s *service) [2]*relay {
 func TestPromise09AnOwnerThatWakesUpMovesNothing(t *testing.T) {
 	t.Parallel()
 	monitor := freeAddress(t)
-	broker := natstest.Start(t, natstest.Options{Process: true, Extra: fmt.Sprintf("http: %q", monitor)})
+	broker := natstest.Start(t, natstest.Options{Extra: fmt.Sprintf("http: %q", monitor)})
 	f := newTraffic(t, extended(t), extended(t), broker.URL(), `, "batch_size": 2000`)
 	orders, payments := pairOn(t, f.orders), pairOn(t, f.payments)
 	f.write(t, 2)

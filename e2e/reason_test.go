@@ -35,7 +35,6 @@ func TestTheStatusSaysInWordsWhatTheBrokerRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c.server.Process = true
 			server := natstest.Start(t, c.server)
 			if c.stream != nil {
 				if _, err := server.JetStream(t).CreateStream(t.Context(), *c.stream); err != nil {
@@ -68,7 +67,7 @@ func TestTheStatusSaysInWordsWhatTheBrokerRefuses(t *testing.T) {
 func TestTheStatusSaysWhichPermissionIsMissing(t *testing.T) {
 	t.Parallel()
 	login := natstest.Users(map[string]string{"admin": "", "shop": `{ publish: { allow: ["$JS.API.>"] }, subscribe: ["_INBOX.>"] }`})
-	server := natstest.Start(t, natstest.Options{Process: true, Login: login})
+	server := natstest.Start(t, natstest.Options{Login: login})
 	s := newService(t)
 	s.execute(t, `create extension pg_tide`)
 	s.execute(t, `select tide.outbox_create('shop')`)

@@ -10,7 +10,7 @@ import (
 
 // Four batches outstanding, as the engine has; the server is a process of its own.
 func BenchmarkSend(b *testing.B) {
-	server := natstest.Start(b, natstest.Options{Process: true})
+	server := natstest.Start(b, natstest.Options{})
 	ctx := b.Context()
 	sink := newSink(b, sinkTo(server, "events.{op}", nil))
 	open(ctx, b, sink)
@@ -40,7 +40,7 @@ func BenchmarkSend(b *testing.B) {
 }
 
 func BenchmarkFetch(b *testing.B) {
-	server := natstest.Start(b, natstest.Options{Process: true})
+	server := natstest.Start(b, natstest.Options{})
 	ctx := b.Context()
 	sink := newSink(b, sinkTo(server, "events.{op}", nil))
 	open(ctx, b, sink)

@@ -14,7 +14,7 @@ import (
 // from the first unacknowledged, as the engine does.
 func TestNothingLostDoubledOrOutOfOrderWhenTheBrokerIsKilled(t *testing.T) {
 	t.Parallel()
-	server := natstest.Start(t, natstest.Options{Process: true})
+	server := natstest.Start(t, natstest.Options{})
 	ctx := background(t)
 	const total, batch, kills = 6000, 100, 3
 	all := sinktest.Envelopes("events.insert", 1, total)

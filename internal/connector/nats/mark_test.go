@@ -114,7 +114,7 @@ func (f powerFailure) strike(t *testing.T) {
 
 func TestNoticesThatAStreamLostItsEnd(t *testing.T) {
 	t.Parallel()
-	server := natstest.Start(t, natstest.Options{Process: true})
+	server := natstest.Start(t, natstest.Options{})
 	ctx := background(t)
 	sink := newSink(t, sinkTo(server, "events.{op}", nil))
 	open(ctx, t, sink)

@@ -1,10 +1,12 @@
-// Package natstest runs NATS servers with JetStream for tests: in this
-// process, or as a process of its own that can be killed. It serves tests
-// only and refuses to be used on anything but the loopback address.
+// Package natstest runs NATS servers with JetStream for tests, each as a
+// process of its own: it can be killed, and its races are not taken for ours.
+// It serves tests only and refuses to be used on anything but the loopback
+// address.
 package natstest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,8 +24,6 @@ const startTimeout = 20 * time.Second
 // Options say how a server is set up. The zero value is a server with
 // JetStream, without login and without TLS.
 type Options struct {
-	// Process runs the server as a process of its own, which Kill can kill.
-	Process bool
 	// NoJetStream leaves JetStream off.
 	NoJetStream bool
 	// Login is what the server demands; see Users, Token, NKey and Operator.
@@ -42,14 +42,7 @@ type Server struct {
 	port    int
 	scheme  string
 	config  string
-	process bool
-	running runner
-}
-
-// runner is a way of running a server.
-type runner interface {
-	stop()
-	kill()
+	running *process
 }
 
 // Start runs a server until the test ends.
@@ -72,7 +65,7 @@ func New(dir string, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{port: port, scheme: "nats", config: filepath.Join(dir, "nats.conf"), process: options.Process}
+	s := &Server{port: port, scheme: "nats", config: filepath.Join(dir, "nats.conf")}
 	if options.TLS != nil {
 		s.scheme = "tls"
 	}
@@ -95,23 +88,26 @@ func (o *Options) text(port int, dir string) string {
 	return b.String() + o.Login + "\n" + o.Extra + "\n"
 }
 
+// freePort finds a port below those that the system gives to clients: one of
+// these would be taken by anybody's connection while the server is down.
 func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	const lowest, highest, attempts = 12000, 32000, 100
+	var taken error
+	for range attempts {
+		port := lowest + rand.IntN(highest-lowest)
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, listener.Close()
+		}
+		taken = err
 	}
-	defer func() { _ = listener.Close() }() // the port is all that was wanted
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("find a free port: %w", taken)
 }
 
 // Run starts the server, again on the same port and data after Stop or Kill.
 func (s *Server) Run() error {
 	var err error
-	if s.process {
-		s.running, err = runProcess(s.config, s.port)
-	} else {
-		s.running, err = runEmbedded(s.config)
-	}
+	s.running, err = runProcess(s.config, s.port)
 	return err
 }
 
@@ -132,7 +128,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Kill ends the server at once: SIGKILL for a process of its own.
+// Kill ends the server at once, by SIGKILL.
 func (s *Server) Kill() {
 	if s.running != nil {
 		s.running.kill()

@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 )
 
@@ -22,16 +24,16 @@ type process struct {
 	done chan error
 }
 
-func runProcess(config string, port int) (runner, error) {
-	binary, err := Binary()
+func runProcess(config string, port int) (*process, error) {
+	path, err := Binary()
 	if err != nil {
 		return nil, err
 	}
 	var output bytes.Buffer
-	cmd := exec.Command(binary, "-c", config)
+	cmd := exec.Command(path, "-c", config)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", binary, err)
+		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
 	p := &process{cmd: cmd, done: make(chan error, 1)}
 	go func() { p.done <- cmd.Wait() }()
@@ -96,7 +98,12 @@ func (p *process) kill() {
 
 // Binary builds the server that go.mod names, once for the user's cache, and
 // returns its path.
-func Binary() (string, error) {
+func Binary() (string, error) { return binary() }
+
+// binary asks the go command once for each test process.
+var binary = sync.OnceValues(build)
+
+func build() (string, error) {
 	version, err := goCommand("list", "-m", "-f", "{{.Version}}", serverModule)
 	if err != nil {
 		return "", err
@@ -107,13 +114,22 @@ func Binary() (string, error) {
 	}
 	dir := filepath.Join(cache, "pg-tide", "nats-server")
 	path := filepath.Join(dir, version+"-"+runtime.Version()+"-"+runtime.GOARCH)
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make a place for the server: %w", err)
 	}
-	// Several test processes may build at once; the rename makes it whole.
+	// Test processes start together: one builds, and the others wait for it.
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("open the lock of the server's folder: %w", err)
+	}
+	defer func() { _ = lock.Close() }() // which unlocks it
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("lock the server's folder: %w", err)
+	}
+	if exists(path) {
+		return path, nil
+	}
+	// The rename makes it whole, whoever is killed meanwhile.
 	fresh := fmt.Sprintf("%s.%d", path, os.Getpid())
 	if _, err := goCommand("build", "-o", fresh, serverModule); err != nil {
 		return "", err
