@@ -35,7 +35,7 @@ func TestPromise08NoTransactionOpenWhileWaiting(t *testing.T) {
 	f.awaitMore(t, 50)
 	for _, w := range watches {
 		w.end()
-		t.Logf("%d looks: the oldest transaction of the relay was %s old", w.looks, w.oldest)
+		t.Logf("%d looks: the oldest transaction of the relay was %s old: %s", w.looks, w.oldest, w.doing)
 		if w.looks < 100 {
 			t.Errorf("only %d looks", w.looks)
 		}
@@ -57,6 +57,8 @@ type watch struct {
 	done        sync.WaitGroup
 	looks, idle int
 	oldest      time.Duration
+	// doing is what the oldest transaction was at.
+	doing string
 }
 
 func startWatch(t *testing.T, s *service) *watch {
@@ -70,11 +72,16 @@ func startWatch(t *testing.T, s *service) *watch {
 		for {
 			var idle int
 			var oldest float64
+			var doing string
 			err := conn.QueryRow(ctx, `
 				select count(*) filter (where a.state like 'idle in transaction%'),
-				       coalesce(max(extract(epoch from clock_timestamp() - a.xact_start)), 0)::float8
+				       coalesce(max(extract(epoch from clock_timestamp() - a.xact_start)), 0)::float8,
+				       coalesce((array_agg(concat_ws(' ', a.state, a.wait_event_type, a.wait_event,
+				           (select array_agg(b.application_name || ': ' || b.state || ' ' || left(b.query, 300))
+				            from pg_stat_activity b where b.pid = any(pg_blocking_pids(a.pid))), a.query)
+				           order by a.xact_start))[1], '')
 				from pg_stat_activity a
-				where a.application_name = 'watched' and a.datname = current_database()`).Scan(&idle, &oldest)
+				where a.application_name = 'watched' and a.datname = current_database()`).Scan(&idle, &oldest, &doing)
 			if ctx.Err() != nil {
 				return
 			}
@@ -84,7 +91,9 @@ func startWatch(t *testing.T, s *service) *watch {
 			}
 			w.looks++
 			w.idle += idle
-			w.oldest = max(w.oldest, time.Duration(oldest*float64(time.Second)))
+			if age := time.Duration(oldest * float64(time.Second)); age > w.oldest {
+				w.oldest, w.doing = age, doing
+			}
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
