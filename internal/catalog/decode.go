@@ -22,6 +22,7 @@ type decoder struct {
 // row holds where a message's fields end in the buffers; they stand one behind the other.
 type row struct {
 	id                                    int64
+	xid                                   uint64
 	published                             time.Time
 	eventID, stream, key, op, kind        int
 	payload, headers, textStart, jsonFrom int
@@ -38,6 +39,7 @@ const (
 	columnPublishedAt
 	columnPayload
 	columnHeaders
+	columnXID
 	eventColumns
 )
 
@@ -62,7 +64,7 @@ func (d *decoder) size() Size {
 
 func (d *decoder) add(values [][]byte) error {
 	if len(values) < eventColumns || len(values[columnID]) != 8 || len(values[columnEventID]) != 16 ||
-		len(values[columnPublishedAt]) != 8 {
+		len(values[columnPublishedAt]) != 8 || len(values[columnXID]) != 8 {
 		return fmt.Errorf("an event of the outbox is not in the binary form expected")
 	}
 	if d.rows == nil {
@@ -70,6 +72,7 @@ func (d *decoder) add(values [][]byte) error {
 	}
 	r := row{
 		id:        int64(binary.BigEndian.Uint64(values[columnID])),
+		xid:       binary.BigEndian.Uint64(values[columnXID]),
 		published: timestamp(values[columnPublishedAt]),
 		textStart: len(d.text),
 		jsonFrom:  len(d.json),
@@ -106,6 +109,7 @@ func (d *decoder) messages() []message.Message {
 		m.Source = d.request.Source
 		m.Outbox = d.request.Outbox
 		m.OutboxID = r.id
+		m.XID = r.xid
 		m.Stream = text[r.eventID:r.stream]
 		m.Key = text[r.stream:r.key]
 		m.Op = text[r.key:r.op]

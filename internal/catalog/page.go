@@ -150,7 +150,7 @@ func decodePage(results pgx.BatchResults, r PageRequest) (page Page, owned bool,
 	}
 	var bound *string
 	var overflow bool
-	var skip [9]any
+	var skip [eventColumns]any
 	targets := append(skip[:], &page.Snapshot, &owned, &page.Parts, &overflow, &bound)
 	if err := rows.Scan(targets...); err != nil {
 		return Page{}, false, err

@@ -19,6 +19,9 @@ var drainStartSQL string
 //go:embed queries/drain_read.sql
 var drainReadSQL string
 
+//go:embed queries/transaction_extent.sql
+var transactionExtentSQL string
+
 //go:embed queries/position_load.sql
 var positionLoadSQL string
 

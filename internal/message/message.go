@@ -15,6 +15,11 @@ type Message struct {
 	Outbox string
 	// OutboxID is the row's id in the outbox; 0 on the way in.
 	OutboxID int64
+	// XID is the database transaction that published it; 0 on the way in.
+	XID uint64
+	// Transaction is what it is delivered with, where a pipeline keeps
+	// transactions whole; else nil.
+	Transaction *Transaction
 	// Stream is the kind of thing the event is about; by default the outbox's name.
 	Stream string
 	// Key is what order is kept by; empty means that no order is asked for.
@@ -35,6 +40,17 @@ type Message struct {
 	Destination string
 }
 
+// Transaction stands for the events that one database transaction published to
+// an outbox. Those that are delivered together point to the same one.
+type Transaction struct {
+	// XID is its number in the database.
+	XID uint64
+	// Parted says that it is too large to be read at once: its events come in
+	// their own places among those of others, and whoever has them does not
+	// have all.
+	Parted bool
+}
+
 // Header is one transport header. Names may repeat.
 type Header struct {
 	Name  string
@@ -49,6 +65,8 @@ type Envelope struct {
 	// EventID is the broker's message id where the broker removes duplicates.
 	// On the way in it is the message id that the transport carried, or empty.
 	EventID string
+	// Transaction is the event's; nil where nobody keeps transactions whole.
+	Transaction *Transaction
 	// Key partitions where the transport partitions.
 	Key string
 	// Headers are the transport's headers, in the transport's own spelling.

@@ -24,7 +24,7 @@ late as materialized (
                    - pg_column_size(l.payload) as bytes_before
         from unnest($5::xid8[]) as x (xid)
         cross join lateral (
-            select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers
+            select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers, e.xid
             from tide.outbox_event e
             where e.part = any ('{0}')
                 and (e.xid, e.id) > (x.xid, $6::bigint) and (e.xid, e.id) <= (x.xid, $7::bigint)
@@ -41,6 +41,7 @@ verdict as materialized (
 )
 select null::bigint as id, null::uuid as event_id, null as stream, null as key, null as op, null as event_type,
        null::timestamptz as published_at, null::jsonb as payload, null::jsonb as headers,
+       null::xid8 as xid,
        pg_current_snapshot()::text as snapshot,
        exists (select from owned) as owned,
        (select p.parts from parts p)::text as parts,
@@ -54,7 +55,7 @@ from verdict v
 union all
 select l.id, l.event_id, l.stream, l.key, l.op,
        coalesce(nullif(l.headers ->> 'event_type', ''), nullif(l.payload ->> 'event_type', ''), l.stream || '.' || l.op),
-       l.published_at, l.payload, nullif(l.headers, '{}'),
+       l.published_at, l.payload, nullif(l.headers, '{}'), l.xid,
        null, null, null, null, null
 from late l
 where (select v.good from verdict v)

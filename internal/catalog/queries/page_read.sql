@@ -32,7 +32,7 @@ late as materialized (
     select l.*
     from unnest($5::xid8[]) as x (xid)
     cross join lateral (
-        select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers
+        select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers, e.xid
         from tide.outbox_event e
         where e.part = any ('{0}')
             and (e.xid, e.id) > (x.xid, $6::bigint) and (e.xid, e.id) <= (x.xid, $7::bigint)
@@ -41,7 +41,7 @@ late as materialized (
     ) l
     union all
     (
-        select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers
+        select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers, e.xid
         from tide.outbox_event e
         where e.part = any ('{0}')
             and e.xid >= $8::xid8 and e.xid < $9::xid8 and e.id > $6::bigint and e.id <= $7::bigint
@@ -52,7 +52,7 @@ late as materialized (
 fresh as materialized (
     select f.*
     from (
-        select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers,
+        select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers, e.xid,
                sum(pg_column_size(e.payload)) over (order by e.id rows unbounded preceding)
                    - pg_column_size(e.payload) as bytes_before
         from tide.outbox_event e
@@ -72,6 +72,7 @@ verdict as materialized (
 )
 select null::bigint as id, null::uuid as event_id, null as stream, null as key, null as op, null as event_type,
        null::timestamptz as published_at, null::jsonb as payload, null::jsonb as headers,
+       null::xid8 as xid,
        pg_current_snapshot()::text as snapshot,
        exists (select from owned) as owned,
        (select p.parts from parts p)::text as parts,
@@ -85,13 +86,13 @@ from verdict v
 union all
 select r.id, r.event_id, r.stream, r.key, r.op,
        coalesce(nullif(r.headers ->> 'event_type', ''), nullif(r.payload ->> 'event_type', ''), r.stream || '.' || r.op),
-       r.published_at, r.payload, nullif(r.headers, '{}'),
+       r.published_at, r.payload, nullif(r.headers, '{}'), r.xid,
        null, null, null, null, null
 from (
-    select l.id, l.event_id, l.stream, l.key, l.op, l.published_at, l.payload, l.headers
+    select l.id, l.event_id, l.stream, l.key, l.op, l.published_at, l.payload, l.headers, l.xid
     from late l
     union all
-    select f.id, f.event_id, f.stream, f.key, f.op, f.published_at, f.payload, f.headers
+    select f.id, f.event_id, f.stream, f.key, f.op, f.published_at, f.payload, f.headers, f.xid
     from fresh f
 ) r
 where (select v.good from verdict v)

@@ -34,6 +34,7 @@ type Store interface {
 	RewindPosition(ctx context.Context, owner catalog.Owner, sequence, back int64) error
 	ReadPage(ctx context.Context, r catalog.PageRequest) (catalog.Page, error)
 	ReadDrain(ctx context.Context, r catalog.PageRequest) (catalog.Page, error)
+	Extents(ctx context.Context, parts string, xids []uint64, floorID int64, below bool, limit int) (map[uint64]catalog.Extent, error)
 	StartDrain(ctx context.Context, r catalog.PageRequest, snapshot string, otherHistory bool) (string, []uint64, error)
 }
 
@@ -56,6 +57,8 @@ type Reader struct {
 	size catalog.Size
 	// drain is the round of late events under way; nil when none is.
 	drain *drain
+	// whole keeps transactions whole; nil where each event goes by itself.
+	whole *whole
 
 	// saved is the sequence of the last save, pruned the first that may still
 	// have to be removed. Only Open and Save touch them.
@@ -98,6 +101,9 @@ func (r *Reader) Open(ctx context.Context) error {
 	r.start = start
 	r.position = start.Position
 	r.drain = nil
+	if r.whole != nil {
+		r.whole.reset(start.Position)
+	}
 	r.saved = start.Position.Sequence
 	r.pruned = max(1, r.saved-pruneEvery-keepSaves)
 	r.saves = 0
@@ -111,7 +117,11 @@ func (r *Reader) Open(ctx context.Context) error {
 // Read returns the next page and waits until there is one. What it returns
 // was committed, and flushed, so that no crash takes it back.
 func (r *Reader) Read(ctx context.Context, limit int) (message.Page, error) {
-	page, err := r.look(ctx, limit)
+	look := r.look
+	if r.whole != nil {
+		look = r.lookWhole
+	}
+	page, err := look(ctx, limit)
 	if err != nil || len(page.Messages) > 0 {
 		return page, err
 	}
@@ -121,7 +131,7 @@ func (r *Reader) Read(ctx context.Context, limit int) (message.Page, error) {
 		if err := nap.Wait(ctx); err != nil {
 			return message.Page{}, fmt.Errorf("wait for events: %w", err)
 		}
-		page, err := r.look(ctx, limit)
+		page, err := look(ctx, limit)
 		if err != nil || len(page.Messages) > 0 {
 			return page, err
 		}
