@@ -84,6 +84,11 @@ func (b *Builder) forward(plan relay.Plan, technology *Technology, values config
 	}
 	plan.Changes = append(plan.Changes, router)
 	plan.Reader = b.Near.Reader(plan.Spec)
+	if technology.AtomicBatch > 0 && values.Bool("atomic") {
+		if err := keepTransactions(&plan, values, technology.AtomicBatch); err != nil {
+			return plan, err
+		}
+	}
 	ends.Templates = templates
 	if plan.Sink, err = technology.Sink(values, ends); err != nil {
 		return plan, err

@@ -28,6 +28,9 @@ type Technology struct {
 	SinkFields, SourceFields func() []config.Field
 	// TemplateKey is the sink's key that holds the destination template.
 	TemplateKey string
+	// AtomicBatch is how many events a sink can store at once, all or none; 0
+	// when it has no key "atomic".
+	AtomicBatch int
 	// Safe makes what is filled into a template safe for the transport.
 	Safe transform.Sanitizer
 	// Destination says what is wrong with a destination.
@@ -48,6 +51,7 @@ func natsTechnology() Technology {
 		Name: "nats", Title: "NATS JetStream",
 		SinkFields: nats.SinkFields, SourceFields: nats.SourceFields,
 		TemplateKey: "subject_template", Safe: transform.NATSToken, Destination: transform.NATSSubject, Spelling: wire.NATS,
+		AtomicBatch: nats.MaxAtomicBatch,
 		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
 			return nats.NewSink(values, natsDeps(ends))
 		},

@@ -123,6 +123,11 @@ func (f *forward) open(ctx context.Context) error {
 	if err := opens[0](ctx); err != nil {
 		return err
 	}
+	if remarker, remarks := f.plan.Sink.(Remarker); remarks {
+		if text := remarker.Remark(); text != "" {
+			f.health.remark("sink", text)
+		}
+	}
 	if err := run.Together(ctx, opens[1:]...); err != nil {
 		return err
 	}

@@ -108,6 +108,13 @@ func (h *health) stand(about string, state pipeline.State, reason string, err er
 	h.show()
 }
 
+// remark shows something about the pipeline while it runs.
+func (h *health) remark(about, text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.standing[about] = standing{state: pipeline.StateRunning, reason: text}
+}
+
 // relieve says that it goes on.
 func (h *health) relieve(about string) {
 	h.mu.Lock()

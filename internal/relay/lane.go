@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -118,10 +117,12 @@ func (l *lane) ship(ctx, intake context.Context) error {
 		if most == 0 {
 			most = len(piece)
 		}
-		for chunk := range slices.Chunk(piece, most) {
+		for from, until := 0, 0; from < len(piece); from = until {
 			if intake.Err() != nil {
 				return nil
 			}
+			until = cut(piece, from, most)
+			chunk := piece[from:until:until]
 			switch err := l.shipChunk(ctx, intake, chunk); {
 			case errors.Is(err, errIntakeDone):
 				return nil
@@ -187,6 +188,7 @@ func (l *lane) prepareAll(chunk []item) (*parcel, error) {
 		p.items = append(p.items, it)
 		p.envelopes = append(p.envelopes, envelope)
 	}
+	refuseWhole(p.items)
 	return p, nil
 }
 
@@ -203,6 +205,7 @@ func (f *forward) prepare(original *message.Message) (message.Envelope, bool, er
 		return message.Envelope{}, false, err
 	}
 	envelope, err := f.plan.Codec.Encode(&changed)
+	envelope.Transaction = original.Transaction
 	return envelope, err == nil, err
 }
 
@@ -272,6 +275,7 @@ func (l *lane) hand(ctx context.Context, p *parcel) (delivery.Receipt, error) {
 			p.items[i].refuseForGood(refusal)
 		}
 		p.refused = true
+		refuseWhole(p.items)
 		l.mu.Lock()
 		l.sift(p)
 		l.mu.Unlock()
@@ -383,15 +387,6 @@ func (l *lane) settleItems(items []item) {
 		l.tracker.settle(items[from].page, until-from)
 		from = until
 	}
-}
-
-// deliver sends one envelope and waits for its receipt.
-func (l *lane) deliver(ctx context.Context, envelope message.Envelope) error {
-	receipt, err := l.sendNow(ctx, []message.Envelope{envelope})
-	if err != nil {
-		return err
-	}
-	return l.call(ctx, farEnd, "wait for the sink's acknowledgement", receipt.Wait)
 }
 
 // name tells what mend of this lane says apart from what others say.

@@ -139,37 +139,51 @@ func (l *lane) block(b *backlog, head item) {
 		fmt.Sprintf("%v; it is tried again, and everything waits behind it (on_error is \"block\")", blocked(head.event, head.err)), head.err)
 }
 
-// try sends the head alone of its group: what followed it would be stored
-// although it was refused once more, and overtake it if a later attempt succeeds.
+// try sends the head alone of its group, or its transaction: what followed it
+// would be stored although it was refused once more, and overtake it if a later
+// attempt succeeds.
 func (l *lane) try(ctx, pace context.Context, b *backlog, head item) error {
-	if l.memory.limiter.Wait(pace, 1) != nil {
+	whole := l.whole(b)
+	if l.memory.limiter.Wait(pace, len(whole)) != nil {
 		return nil //nolint:nilerr // stopping
 	}
-	envelope, keep, err := l.prepare(head.event)
-	switch {
-	case err != nil && !isRefusal(err):
-		return err
-	case err != nil:
-		head.refuseForGood(err)
-		l.refusedAgain(b, head)
-		return nil
-	case !keep:
-		l.health.count(0, 1, 0)
-		l.pop(b, []item{head}, nil)
-		return nil
-	}
-	if err := l.deliver(ctx, envelope); err != nil {
-		if partial, ok := partialOf(err, 1); partial == nil || !ok || !allRejected(partial) {
+	var envelopes []message.Envelope
+	for i := range whole {
+		envelope, keep, err := l.prepare(whole[i].event)
+		switch {
+		case err != nil && !isRefusal(err):
 			return err
+		case err != nil:
+			head.refuseForGood(err)
+			l.refusedAgain(b, head)
+			return nil
+		case keep:
+			envelopes = append(envelopes, envelope)
 		}
-		known := l.memory.refuse(head.event.EventID, unwrapPartial(err))
-		head.err, head.attempts, head.final = known.err, known.attempts, false
-		l.refusedAgain(b, head)
-		return nil
 	}
-	l.health.count(1, 0, 0)
-	l.pop(b, []item{head}, nil)
+	if len(envelopes) > 0 {
+		if err := l.deliver(ctx, envelopes...); err != nil {
+			if partial, ok := partialOf(err, len(envelopes)); partial == nil || !ok || !allRejected(partial) {
+				return err
+			}
+			known := l.memory.refuse(head.event.EventID, unwrapPartial(err))
+			head.err, head.attempts, head.final = known.err, known.attempts, false
+			l.refusedAgain(b, head)
+			return nil
+		}
+	}
+	l.health.count(len(envelopes), len(whole)-len(envelopes), 0)
+	l.pop(b, whole, nil)
 	return nil
+}
+
+// deliver sends envelopes and waits for their receipt.
+func (l *lane) deliver(ctx context.Context, envelopes ...message.Envelope) error {
+	receipt, err := l.sendNow(ctx, envelopes)
+	if err != nil {
+		return err
+	}
+	return l.call(ctx, farEnd, "wait for the sink's acknowledgement", receipt.Wait)
 }
 
 // refusedAgain puts the head back with its new error and says when it is due.
@@ -280,7 +294,7 @@ func (l *lane) gather(b *backlog) (first, toPark []item, p *parcel, err error) {
 		most = burst
 	}
 	l.mu.Lock()
-	first = slices.Clone(b.queue[:min(most, len(b.queue))])
+	first = slices.Clone(b.queue[:cut(b.queue, 0, most)])
 	l.mu.Unlock()
 	p = &parcel{}
 	for i := range first {
@@ -300,10 +314,7 @@ func (l *lane) gather(b *backlog) (first, toPark []item, p *parcel, err error) {
 		}
 		switch {
 		case it.err != nil:
-			l.mu.Lock()
-			b.queue[i] = *it
-			l.mu.Unlock()
-			return first[:i], toPark, p, nil //nolint:nilerr // the event's own fault, which is written on it
+			return l.stopAt(b, first, i, p), toPark, p, nil //nolint:nilerr // the event's own fault, which is written on it
 		case !keep:
 			p.filtered = append(p.filtered, *it)
 		default:
@@ -319,13 +330,14 @@ func (l *lane) sendWaiting(ctx context.Context, p *parcel) (left []item, err err
 	var sent []shipment
 	stop := len(p.items) // in front of an event that the sink will not take
 	for from := 0; from < stop; {
-		n := min(l.limits.BatchSize, stop-from)
+		n := cut(p.items[:stop], from, l.limits.BatchSize) - from
 		receipt, err := l.sendNow(ctx, p.envelopes[from:from+n])
 		if partial, ok := partialOf(err, n); partial != nil && ok && allRejected(partial) {
 			for i, refusal := range partial.Failed {
 				p.items[from+i].refuseForGood(refusal)
 			}
-			stop = from + partial.Indices()[0]
+			refuseWhole(p.items)
+			stop = headOf(p.items, from+partial.Indices()[0])
 			continue
 		}
 		if err != nil {

@@ -17,6 +17,7 @@ type Reader interface {
 	// Read returns the next page of at most limit events. It waits until
 	// there is one; an empty page is never returned without an error. What it
 	// returns survives a crash of the database: it was committed, and flushed.
+	// A reader that keeps transactions whole may return more, see Keeper.
 	Read(ctx context.Context, limit int) (message.Page, error)
 	// Save makes the position durable. It runs beside Read. The engine saves
 	// one position at a time, in order, but skips some: under load only the
@@ -24,6 +25,15 @@ type Reader interface {
 	// when it makes them. It fails with the verdict superseded when another
 	// relay owns the pipeline.
 	Save(ctx context.Context, position message.Position) error
+}
+
+// Keeper is a second power of a Reader: it can keep transactions whole.
+type Keeper interface {
+	// KeepTransactions makes Read return all events of a transaction in one page,
+	// one behind the other, unless they are more than limit or too many
+	// bytes: then each comes by itself, and its Transaction is parted. Called
+	// before the first Open.
+	KeepTransactions(limit int)
 }
 
 // Sink is the far end of a forward pipeline.
@@ -63,6 +73,14 @@ type Watcher interface {
 	// Watch returns an error once the connection of the session is lost, and
 	// nil when ctx is done.
 	Watch(ctx context.Context) error
+}
+
+// Remarker is a second power of a Sink: it can say that it does less than was
+// asked of it.
+type Remarker interface {
+	// Remark says in words what that is since the last Open; empty when there
+	// is nothing to say. The status shows it while the pipeline runs.
+	Remark() string
 }
 
 // Rewinder is a second power of a Reader: it can go back to what it saved before.

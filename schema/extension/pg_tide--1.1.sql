@@ -933,6 +933,8 @@ as $$
     ('nats', 'forward', 'tls_server_name', 'string', null, null, false),
     ('nats', 'forward', 'subject_template', 'string', null, null, false),
     ('nats', 'forward', 'subject', 'string', 'subject_template', null, false),
+    ('nats', 'forward', 'atomic', 'boolean', null, null, false),
+    ('nats', 'forward', 'atomic_oversize', 'string', null, '{refuse,split}', false),
     ('nats', 'forward', 'stream', 'string', null, null, false),
     ('nats', 'forward', 'create_stream', 'boolean', null, null, false),
     ('nats', 'forward', 'storage', 'string', null, '{file,memory}', false),

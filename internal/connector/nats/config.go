@@ -34,6 +34,10 @@ func SinkFields() []config.Field {
 	fields = append(fields,
 		config.Field{Name: "subject_template", Kind: config.String, Aliases: []string{"subject"},
 			Default: "{outbox}.{op}", Help: "Subject of each event, with placeholders"},
+		config.Field{Name: "atomic", Kind: config.Boolean, Default: false,
+			Help: "Store the events of one database transaction in the stream at once, all or none (server 2.12 and newer). Needs one lane; on_error is block unless it says dead_letter, and takes whole transactions"},
+		config.Field{Name: "atomic_oversize", Kind: config.String, Values: []string{"refuse", "split"}, Default: "refuse",
+			Help: "What becomes of a transaction that is larger than the broker takes at once (1000 events unless it is configured): refuse leaves it to on_error, split stores it in several parts, in order"},
 	)
 	return append(fields, streamFields()...)
 }
@@ -98,6 +102,7 @@ type streamSettings struct {
 	storage         jetstream.StorageType
 	replicas        int
 	duplicateWindow time.Duration // 0 when not given
+	atomic          bool          // it has to take atomic batches
 }
 
 func readStreamSettings(values Values) (streamSettings, error) {

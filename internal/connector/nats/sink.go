@@ -47,6 +47,8 @@ func (d *Deps) logger() *slog.Logger {
 type Sink struct {
 	address  address
 	settings streamSettings
+	atomic   atomicSettings
+	limits   *batchLimits
 	patterns []string
 	deps     Deps
 	log      *slog.Logger
@@ -55,7 +57,9 @@ type Sink struct {
 	conn    *connection
 	streams []*jetstream.StreamInfo
 	ordered bool            // one batch after the other, each whole
+	whole   bool            // the same, and transactions are kept together
 	last    *orderedReceipt // of an ordered sink
+	remark  string          // see Remark
 	owns    func() error    // see Guard
 
 	marks marks
@@ -71,7 +75,7 @@ func (s *Sink) Guard(owns func() error) {
 
 // NewSink checks the configuration and connects to nothing.
 func NewSink(values Values, deps Deps) (*Sink, error) {
-	s := &Sink{deps: deps, log: deps.logger()}
+	s := &Sink{deps: deps, log: deps.logger(), limits: &batchLimits{}}
 	var err error
 	if s.address, err = readAddress(values); err != nil {
 		return nil, err
@@ -79,6 +83,8 @@ func NewSink(values Values, deps Deps) (*Sink, error) {
 	if s.settings, err = readStreamSettings(values); err != nil {
 		return nil, err
 	}
+	s.atomic = atomicSettings{wanted: values.Bool("atomic"), split: values.String("atomic_oversize") == "split"}
+	s.settings.atomic = s.atomic.wanted
 	templates := deps.Templates
 	if len(templates) == 0 {
 		templates = []string{values.String("subject_template")}
@@ -112,8 +118,25 @@ func (s *Sink) Open(ctx context.Context) error {
 	conn.owns = s.owns
 	s.conn, s.streams, s.last = conn, streams, nil
 	s.marks.reset()
-	s.ordered = len(streams) == 1 && sentInOrder(&streams[0].Config)
+	s.note(conn.remark(s.atomic))
+	s.whole = s.atomic.wanted && s.remark == ""
+	s.ordered = s.whole || len(streams) == 1 && sentInOrder(&streams[0].Config)
 	return nil
+}
+
+// note keeps a remark and logs it when it is new. The lock is held.
+func (s *Sink) note(remark string) {
+	if remark != "" && remark != s.remark {
+		s.log.Warn("the sink does less than was asked of it", "reason", remark)
+	}
+	s.remark = remark
+}
+
+// Remark says that the broker is too old for what is configured.
+func (s *Sink) Remark() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.remark
 }
 
 // Watch waits until the connection is lost.
@@ -152,6 +175,11 @@ func (s *Sink) findStreams(ctx context.Context, conn *connection) ([]*jetstream.
 		if err := fitsSink(info, group, s.log); err != nil {
 			return nil, err
 		}
+		if s.atomic.wanted && conn.atLeast(2, 12) {
+			if err := takesBatches(info); err != nil {
+				return nil, err
+			}
+		}
 		if s.settings.duplicateWindow > info.Config.Duplicates {
 			s.log.Warn("stream of others has a shorter duplicate window than configured", "stream", info.Config.Name,
 				"duplicate_window", info.Config.Duplicates, "configured", s.settings.duplicateWindow)
@@ -177,12 +205,22 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 			failed[i] = err
 		}
 	}
+	var batches []batch
+	switch {
+	case s.whole:
+		var err error
+		if batches, err = s.together(envelopes, messages, failed); err != nil {
+			return nil, err
+		}
+	case s.ordered:
+		batches = inOrder(s.streams[0], messages, s.limits.packs())
+	}
 	if len(failed) > 0 {
 		return nil, &delivery.Partial{Failed: failed}
 	}
 	fault.At(fault.ForwardBeforeSend)
-	if s.ordered && len(messages) > 0 {
-		s.last = &orderedReceipt{conn: conn, stream: s.streams[0], messages: messages, previous: s.last, marks: &s.marks}
+	if len(batches) > 0 {
+		s.last = &orderedReceipt{conn: conn, batches: batches, previous: s.last, marks: &s.marks, limits: s.limits, whole: s.whole}
 		return s.last, nil
 	}
 	r := newReceipt(conn, s.streams, &s.marks, len(messages))

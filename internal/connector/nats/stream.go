@@ -147,7 +147,7 @@ func (f *streamFinder) create(ctx context.Context, patterns []string) (*jetstrea
 		Replicas:   f.settings.replicas,
 		Duplicates: window,
 		// Replicas have leaders that change; see orderedReceipt.
-		AllowAtomicPublish: f.settings.replicas > 1 && f.conn.atLeast(2, 12),
+		AllowAtomicPublish: (f.settings.replicas > 1 || f.settings.atomic) && f.conn.atLeast(2, 12),
 		Metadata:           map[string]string{markKey: markValue},
 	})
 	if err == nil {
@@ -247,7 +247,7 @@ func (f *streamFinder) improve(ctx context.Context, info *jetstream.StreamInfo, 
 	if f.settings.replicas > next.Replicas {
 		next.Replicas, changed = f.settings.replicas, true
 	}
-	if (next.Replicas > 1 || refusesSome(&next)) && !next.AllowAtomicPublish && f.conn.atLeast(2, 12) {
+	if (f.settings.atomic || next.Replicas > 1 || refusesSome(&next)) && !next.AllowAtomicPublish && f.conn.atLeast(2, 12) {
 		next.AllowAtomicPublish, changed = true, true
 	}
 	if !changed {
