@@ -89,6 +89,9 @@ func (o *fakeOutbox) Read(ctx context.Context, limit int) (message.Page, error) 
 		}
 		if o.next < len(o.all) {
 			end := min(len(o.all), o.next+limit)
+			for end < len(o.all) && o.all[end].Transaction != nil && o.all[end].Transaction == o.all[end-1].Transaction {
+				end++ // whole transactions
+			}
 			page := message.Page{Messages: slices.Clone(o.all[o.next:end]), Position: message.Position{LastID: int64(end)}}
 			o.next = end
 			o.read++

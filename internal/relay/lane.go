@@ -245,7 +245,9 @@ func (l *lane) putAside(it item) bool {
 	group := l.group(it.event.Key)
 	switch b := l.waiting[group]; {
 	case b != nil:
-		b.queue = append(b.queue, it)
+		// Behind all of it, unless a later event of this shipment was refused
+		// before this one was: nothing works at the backlog until it has landed.
+		b.insert(it)
 	case l.isHeld(it.event):
 		l.parking = append(l.parking, it)
 	case it.err != nil:

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +28,10 @@ const (
 	// limitsLast is how long a limit is believed that the broker showed.
 	limitsLast = time.Minute
 
+	// questionsAtOnce is how many are asked before their answers are waited for.
+	questionsAtOnce = 50
+
+	codeWrongLastID       jetstream.ErrorCode = 10070
 	codeWrongLastSequence jetstream.ErrorCode = 10071
 )
 
@@ -197,12 +204,13 @@ func (s *Sink) fits(t *message.Transaction, events int) error {
 	return nil
 }
 
-// storeMissing stores what the stream does not have of a transaction. Stored at
-// once by an earlier session it has all; it has some when they came one by one,
-// before the pipeline was atomic or as dead letters that were retried.
+// storeMissing stores what the stream does not have of some transactions, at
+// once. One that an earlier session stored it has whole; of one it has a part
+// when events came one by one, before the pipeline was atomic or as dead letters
+// that were retried: nothing takes those back, and the rest is added whole.
 func (r *orderedReceipt) storeMissing(ctx context.Context, stream *jetstream.StreamInfo, messages []natsgo.Msg) error {
-	for range resendAttempts {
-		known, err := r.known(ctx, stream, messages)
+	for attempt := range resendAttempts {
+		known, err := r.known(ctx, stream, messages, attempt > 0)
 		if err != nil {
 			return err
 		}
@@ -222,41 +230,68 @@ func (r *orderedReceipt) storeMissing(ctx context.Context, stream *jetstream.Str
 	return delivery.RetryAfter(fmt.Errorf("stream %s came to know events of a transaction while the rest was to be stored; reading again", stream.Config.Name), 0)
 }
 
-// known asks of each message whether the stream has one of its id, and stores
-// none: an atomic batch is searched for duplicates first, and then fails by an
-// expected sequence that no stream has. A message outside of a batch would be
-// checked the other way round, or be remembered although it was not stored.
-func (r *orderedReceipt) known(ctx context.Context, stream *jetstream.StreamInfo, messages []natsgo.Msg) ([]bool, error) {
+// known asks of each message whether the stream has one of its id.
+func (r *orderedReceipt) known(ctx context.Context, stream *jetstream.StreamInfo, messages []natsgo.Msg, surely bool) ([]bool, error) {
+	known := make([]bool, 0, len(messages))
+	for chunk := range slices.Chunk(messages, questionsAtOnce) {
+		some, err := r.askSome(ctx, stream, chunk, surely)
+		if err != nil {
+			return nil, err
+		}
+		known = append(known, some...)
+	}
+	return known, nil
+}
+
+// question makes a message that the broker can only refuse: as a duplicate, or
+// for what it expects of the stream. Duplicates must be looked for first, and
+// nothing be remembered of what was refused. A stream without replicas does so
+// with an expected last message id; the leader of replicas with an expected
+// sequence, while a message id would be expected by each replica, and its own
+// remembered before that. Surely, and at a cost, it is done with an atomic batch.
+func question(m *natsgo.Msg, reply string, stream *jetstream.StreamInfo, surely bool) *natsgo.Msg {
+	q := &natsgo.Msg{Subject: m.Subject, Reply: reply, Header: natsgo.Header{}}
+	q.Header[jetstream.MsgIDHeader] = m.Header[jetstream.MsgIDHeader]
+	switch {
+	case surely:
+		mark(q, nuid.Next(), 1)
+		q.Header[batchCommit] = []string{"1"}
+		q.Header[jetstream.ExpectedLastSeqHeader] = []string{impossibleSequence}
+	case stream.Config.Replicas > 1:
+		q.Header[jetstream.ExpectedLastSeqHeader] = []string{impossibleSequence}
+	default:
+		q.Header[jetstream.ExpectedLastMsgIDHeader] = []string{"none, " + nuid.Next()}
+	}
+	return q
+}
+
+func (r *orderedReceipt) askSome(ctx context.Context, stream *jetstream.StreamInfo, messages []natsgo.Msg, surely bool) ([]bool, error) {
 	inbox := r.conn.nc.NewInbox()
 	sub, err := r.conn.nc.SubscribeSync(inbox + ".*")
 	if err != nil {
 		return nil, r.conn.over(fmt.Errorf("subscribe for what stream %s has: %w", stream.Config.Name, err))
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only with the connection
-	request, cancel := r.conn.request(ctx)
-	defer cancel()
 	for i := range messages {
 		if err := r.conn.mayPublish(); err != nil {
 			return nil, err
 		}
-		question := &natsgo.Msg{Subject: messages[i].Subject, Reply: fmt.Sprintf("%s.%d", inbox, i), Header: natsgo.Header{}}
-		question.Header[jetstream.MsgIDHeader] = messages[i].Header[jetstream.MsgIDHeader]
-		question.Header[jetstream.ExpectedLastSeqHeader] = []string{impossibleSequence}
-		mark(question, nuid.Next(), 1)
-		question.Header[batchCommit] = []string{"1"}
-		if err := r.conn.nc.PublishMsg(question); err != nil {
-			return nil, r.conn.publishFailed(question.Subject, err)
+		q := question(&messages[i], inbox+"."+strconv.Itoa(i), stream, surely)
+		if err := r.conn.nc.PublishMsg(q); err != nil {
+			return nil, r.conn.publishFailed(q.Subject, err)
 		}
 	}
+	request, cancel := r.conn.request(ctx)
+	defer cancel()
 	known := make([]bool, len(messages))
 	for range messages {
 		reply, err := sub.NextMsgWithContext(request)
 		if err != nil {
 			return nil, fmt.Errorf("ask what stream %s has: %w", stream.Config.Name, r.conn.answer(request, err))
 		}
-		var at int
-		if _, err := fmt.Sscanf(reply.Subject[len(inbox):], ".%d", &at); err != nil || at < 0 || at >= len(known) {
-			return nil, fmt.Errorf("ask what stream %s has: an answer to no question", stream.Config.Name)
+		at, err := strconv.Atoi(strings.TrimPrefix(reply.Subject, inbox+"."))
+		if err != nil || at < 0 || at >= len(known) {
+			return nil, fmt.Errorf("ask what stream %s has: an answer to no question on %s", stream.Config.Name, reply.Subject)
 		}
 		if known[at], err = saysKnown(reply); err != nil {
 			return nil, r.explain(stream, messages[at].Subject, err)
@@ -268,16 +303,21 @@ func (r *orderedReceipt) known(ctx context.Context, stream *jetstream.StreamInfo
 func saysKnown(reply *natsgo.Msg) (bool, error) {
 	var answer struct {
 		Error *jetstream.APIError `json:"error"`
+		jetstream.PubAck
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
 		return false, fmt.Errorf("read the broker's answer: %w", err)
 	}
-	switch {
-	case answer.Error == nil:
-		return false, fmt.Errorf("the broker stored a question")
-	case answer.Error.ErrorCode == codeContainsDuplicate:
+	if answer.Error == nil {
+		if !answer.Duplicate {
+			return false, fmt.Errorf("the broker stored a question as message %d of stream %s, an empty one", answer.Sequence, answer.Stream)
+		}
 		return true, nil
-	case answer.Error.ErrorCode == codeWrongLastSequence:
+	}
+	switch answer.Error.ErrorCode {
+	case codeContainsDuplicate:
+		return true, nil
+	case codeWrongLastSequence, codeWrongLastID:
 		return false, nil
 	}
 	return false, answer.Error

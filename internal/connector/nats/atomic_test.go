@@ -198,6 +198,16 @@ func TestWhatIsKnownOfATransactionIsNotStoredAgain(t *testing.T) {
 			}
 			want := slices.Concat([]message.Envelope{single}, all[:4], all[5:])
 			wantAll(t, js, want)
+			for _, surely := range []bool{false, true} {
+				asked := sinktest.Envelopes("events.insert", 1, 13) // 12 and 13 are not there
+				known, err := nats.Known(background(t), sink, asked, surely)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(known, append(slices.Repeat([]bool{true}, 11), false, false)) {
+					t.Errorf("known, surely %t: %v", surely, known)
+				}
+			}
 			// Nothing that was asked about is remembered as if it were stored.
 			next := transaction(9, sinktest.Envelopes("events.insert", 12, 2))
 			if err := send(background(t), sink, next...); err != nil {

@@ -162,23 +162,15 @@ func (r *orderedReceipt) storeBatch(ctx context.Context, b *batch) (instead []ba
 	}
 	err = r.commit(ctx, b.stream, messages)
 	switch codeOf(err) {
-	case codeContainsDuplicate:
-		return r.resend(ctx, b)
+	case codeContainsDuplicate: // a resend, of which some is stored already
+		if r.whole {
+			return nil, r.storeMissing(ctx, b.stream, messages)
+		}
+		return nil, r.oneByOne(ctx, b.stream, messages) // keeps order too
 	case codeBatchTooLarge:
 		return r.tooLarge(b, len(messages))
 	}
 	return nil, err
-}
-
-// resend stores a batch of which some is stored already.
-func (r *orderedReceipt) resend(ctx context.Context, b *batch) ([]batch, error) {
-	switch {
-	case len(b.units) > 1:
-		return b.halves(), nil
-	case !r.whole:
-		return nil, r.oneByOne(ctx, b.stream, b.units[0].messages)
-	}
-	return nil, r.storeMissing(ctx, b.stream, b.units[0].messages)
 }
 
 // plain takes the verdict off an error and keeps its text.
