@@ -169,6 +169,47 @@ func TestAServerKilledWithinABatchTearsNoTransaction(t *testing.T) {
 	}
 }
 
+// The kill races the commit: whatever the server had done, it is whole.
+func TestAServerKilledWhileItCommitsHasAllOrNothing(t *testing.T) {
+	t.Parallel()
+	for round := range 4 {
+		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
+			t.Parallel()
+			server := natstest.Start(t, natstest.Options{})
+			var commits atomic.Int32
+			killed := make(chan struct{})
+			url := natstest.Between(t, server, natstest.Script{Published: func(headers string) natstest.Fate {
+				if strings.Contains(headers, "Nats-Batch-Commit") && commits.Add(1) == 1 {
+					go func() {
+						server.Kill()
+						close(killed)
+					}()
+				}
+				return natstest.PassOn
+			}})
+			ctx := background(t)
+			all := transactions("events.insert", 600)
+			sink := newSink(t, values{"url": url, "subject_template": "events.{op}", "atomic": true})
+			if err := sink.Open(ctx); err != nil {
+				t.Fatal(err)
+			}
+			_ = send(ctx, sink, all...) // it may have been quicker
+			<-killed
+			if err := server.Run(); err != nil {
+				t.Fatal(err)
+			}
+			js := server.JetStream(t)
+			if n := int(streamInfo(t, js, "tide-events").State.LastSeq); n != 0 && n != len(all) {
+				t.Errorf("%d of %d are stored", n, len(all))
+			}
+			sendAgain(ctx, t, sink, all)
+			if n := int(streamInfo(t, js, "tide-events").State.LastSeq); n != len(all) {
+				t.Errorf("%d of %d are stored", n, len(all))
+			}
+		})
+	}
+}
+
 func TestWhatIsKnownOfATransactionIsNotStoredAgain(t *testing.T) {
 	t.Parallel()
 	for _, replicas := range []int{1, 3} {
