@@ -215,10 +215,14 @@ func (r *orderedReceipt) storeMissing(ctx context.Context, stream *jetstream.Str
 			return err
 		}
 		var missing []natsgo.Msg
+		taken := map[string]bool{} // an id may be given to two events; the first counts
 		for i := range messages {
-			if !known[i] {
-				missing = append(missing, messages[i])
+			id := messages[i].Header.Get(jetstream.MsgIDHeader)
+			if known[i] || id != "" && taken[id] {
+				continue
 			}
+			taken[id] = true
+			missing = append(missing, messages[i])
 		}
 		if len(missing) == 0 {
 			return nil

@@ -259,6 +259,19 @@ func TestWhatIsKnownOfATransactionIsNotStoredAgain(t *testing.T) {
 	}
 }
 
+func TestAnIDThatIsGivenTwiceIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	server, js := start(t)
+	sink := atomicSink(t, server, nil)
+	open(background(t), t, sink)
+	all := transactions("events.insert", 3, 2)
+	twice := slices.Concat(all, transaction(9, slices.Clone(all[1:2])), all[4:5])
+	if err := send(background(t), sink, twice...); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(t, js, all)
+}
+
 func TestATransactionThatIsTooLargeIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	server, js := start(t)

@@ -11,7 +11,12 @@ import (
 	"github.com/pg-tide/pg-tide/internal/testkit/sourcetest"
 )
 
-func TestSinkConformance(t *testing.T) {
+func TestSinkConformance(t *testing.T) { checkSink(t, nil) }
+
+func TestAtomicSinkConformance(t *testing.T) { checkSink(t, values{"atomic": true}) }
+
+func checkSink(t *testing.T, more values) {
+	t.Helper()
 	t.Parallel()
 	features := sinktest.Features{DropsDuplicates: true, MaxBytes: 64 << 10, Headers: true}
 	sinktest.Run(t, features, func(t *testing.T) sinktest.Harness {
@@ -19,7 +24,7 @@ func TestSinkConformance(t *testing.T) {
 		js := server.JetStream(t)
 		return sinktest.Harness{
 			New: func(t testing.TB) relay.Sink {
-				return newSink(t, values{"url": server.URL(), "subject_template": "events.orders.{op}"})
+				return newSink(t, values{"url": server.URL(), "subject_template": "events.orders.{op}"}.with(more))
 			},
 			Stored:      func(t testing.TB) []message.Envelope { return stored(t, js, "tide-events") },
 			Restart:     server.Restart,
