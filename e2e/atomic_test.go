@@ -47,7 +47,7 @@ func TestATransactionIsOneWriteOfTheStreamWhereverTheRelayDies(t *testing.T) {
 	// What anybody saw as the stream's end lies between transactions.
 	js := broker.server.JetStream(t)
 	var ends []uint64
-	for len(lives.left()) > 0 {
+	for len(lives.left()) > 0 || len(writer.sizes) < 80 {
 		writer.write(t)
 		eventually(t, func() (bool, string) { // not far ahead of the relays
 			lives.fine(t)
