@@ -117,7 +117,8 @@ func (l *lane) ship(ctx, intake context.Context) error {
 		if most == 0 {
 			most = len(piece)
 		}
-		for from, until := 0, 0; from < len(piece); from = until {
+		var until int
+		for from := 0; from < len(piece); from = until {
 			if intake.Err() != nil {
 				return nil
 			}

@@ -122,7 +122,8 @@ func (r *orderedReceipt) tooLarge(b *batch, n int) ([]batch, error) {
 func (s *Sink) together(envelopes []message.Envelope, messages []natsgo.Msg, failed map[int]error) ([]batch, error) {
 	var batches []batch
 	events := 0
-	for from, end := 0, 0; from < len(envelopes); from = end {
+	var end int
+	for from := 0; from < len(envelopes); from = end {
 		end = transactionEnd(envelopes, from)
 		stream, err := s.oneStream(messages[from:end])
 		if err == nil {
