@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,7 +125,7 @@ func (s *Script) up(server io.Writer, client *bufio.Reader, connection io.Closer
 			if _, err := io.ReadFull(client, body); err != nil {
 				return
 			}
-			whole = append(line, body...)
+			whole = slices.Concat(line, body)
 			if headers, err := strconv.Atoi(fields[len(fields)-2]); fields[0] == "HPUB" && err == nil && s.Published != nil {
 				fate = s.Published(string(body[:headers]))
 			}
