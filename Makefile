@@ -51,7 +51,7 @@ TORTURE_DIR ?= torture-artefacts
 MUTATION_TABLE ?= $(CURDIR)/mutation-table.md
 
 mutations: ## be wrong on purpose in every way that is known, and see that it is noticed
-	PG_TIDE_MUTATION_TABLE=$(MUTATION_TABLE) $(GO) test -count=1 -run '^TestAWrongRelayIsNoticed$$' ./e2e
+	PG_TIDE_MUTATION_TABLE=$(MUTATION_TABLE) $(GO) test -count=1 -parallel 6 -run '^TestAWrongRelayIsNoticed$$' ./e2e
 	cat $(MUTATION_TABLE)
 
 mutations-torture: ## the same by the chances of a torture, which takes half an hour

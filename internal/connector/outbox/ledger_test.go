@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,10 +44,16 @@ func prepareLedger(t *testing.T, b bus) {
 	}
 }
 
-// write runs writers until the time is up and returns when all have ended.
-func write(t *testing.T, b bus, writers int, d time.Duration) {
+// write runs writers until the time is up and returns when all have ended. They
+// go on for longer, within bounds, while there was no occasion yet for what is
+// to be proved; enough may be nil.
+func write(t *testing.T, b bus, writers int, d time.Duration, enough func() bool) {
 	t.Helper()
-	until := time.Now().Add(d)
+	until, most := time.Now().Add(d), time.Now().Add(10*d)
+	goOn := func() bool {
+		now := time.Now()
+		return now.Before(until) || enough != nil && now.Before(most) && !enough()
+	}
 	var wait sync.WaitGroup
 	for i := range writers {
 		wait.Go(func() {
@@ -58,7 +65,7 @@ func write(t *testing.T, b bus, writers int, d time.Duration) {
 			defer conn.Close(context.WithoutCancel(t.Context()))
 			w := newWriter(conn, i, 0)
 			w.prepares = b.prepares
-			for time.Now().Before(until) && !t.Failed() {
+			for !t.Failed() && goOn() {
 				if err := w.transaction(t.Context()); err != nil {
 					t.Error(err)
 				}
@@ -146,8 +153,8 @@ type readings struct {
 }
 
 // readUntil reads in sessions that end at random, each from the saved
-// position, until the event last was read.
-func readUntil(t *testing.T, r *Reader, random *rand.Rand, last func() string) *readings {
+// position, until the event last was read; drains is counted up meanwhile.
+func readUntil(t *testing.T, r *Reader, random *rand.Rand, drains *atomic.Int64, last func() string) *readings {
 	t.Helper()
 	got := &readings{seen: map[string]bool{}}
 	covered := map[string]bool{}
@@ -173,6 +180,7 @@ func readUntil(t *testing.T, r *Reader, random *rand.Rand, last func() string) *
 			got.pages++
 			if page.Position.DrainSnapshot != "" {
 				got.drained++
+				drains.Add(1)
 			}
 			for _, m := range page.Messages {
 				if session[m.EventID] || covered[m.EventID] {
