@@ -12,11 +12,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 )
 
-const (
-	trafficTime = 4 * time.Second
-	// thin is how few events prove nothing.
-	thin = 200
-)
+const trafficTime = 4 * time.Second
 
 // trial runs traffic against a reader, at least until it had occasion for so
 // many pages of drains, and compares.
@@ -24,15 +20,20 @@ func trial(t *testing.T, b bus, r *Reader, pages int64) (verdict, *readings) {
 	t.Helper()
 	prepareLedger(t, b)
 	var last atomic.Pointer[string]
-	var drains atomic.Int64
+	var at progress
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		write(t, b, 12, trafficTime, func() bool {
-			var events int
-			err := b.pool.QueryRow(context.WithoutCancel(t.Context()), `select count(*) from ledger`).Scan(&events)
-			return err != nil || events > thin && drains.Load() >= pages // what failed shows elsewhere
-		})
+		write(t, b, 12, trafficTime)
+		for rounds := 0; at.drains.Load() < pages && rounds < 10 && !t.Failed(); rounds++ {
+			if err := lateAtOnce(t, b, &at); err != nil {
+				t.Error(err)
+			}
+			if _, err := b.pool.Exec(context.WithoutCancel(t.Context()), free(1)); err != nil {
+				t.Error(err)
+			}
+			at.reaches(t, b) // and what came late before
+		}
 		var id string
 		err := b.pool.QueryRow(context.WithoutCancel(t.Context()),
 			`with p as (select tide.outbox_publish('orders', 'orders', '{}') as id)
@@ -42,7 +43,7 @@ func trial(t *testing.T, b bus, r *Reader, pages int64) (verdict, *readings) {
 		}
 		last.Store(&id)
 	}()
-	got := readUntil(t, r, rand.New(rand.NewPCG(7, 7)), &drains, func() string {
+	got := readUntil(t, r, rand.New(rand.NewPCG(7, 7)), &at, func() string {
 		if id := last.Load(); id != nil {
 			return *id
 		}
@@ -69,7 +70,7 @@ func TestNothingIsLostDoubledInventedOrOutOfOrder(t *testing.T) {
 			if v.lost+v.doubled+v.invented+v.disordered != 0 {
 				t.Errorf("%+v", v)
 			}
-			if v.committed < thin || got.drained == 0 {
+			if v.committed < 200 || got.drained == 0 {
 				t.Errorf("the traffic was too thin to prove anything: %d events, %d pages of drains", v.committed, got.drained)
 			}
 		})

@@ -113,7 +113,7 @@ func TestRewindsLoseNothing(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		write(t, b, 8, trafficTime/2, nil)
+		write(t, b, 8, trafficTime/2)
 		id := ""
 		err := b.pool.QueryRow(context.WithoutCancel(t.Context()),
 			`with p as (select tide.outbox_publish('orders', 'orders', '{}') as id)
