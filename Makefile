@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo torture mutations install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify demo torture mutations mutations-torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -48,8 +48,13 @@ demo: ## see the whole bus move
 TORTURE_FOR ?= 30m
 TORTURE_DIR ?= torture-artefacts
 
+MUTATION_TABLE ?= $(CURDIR)/mutation-table.md
+
 mutations: ## be wrong on purpose in every way that is known, and see that it is noticed
-	$(GO) test -count=1 -run 'TestAWrongRelayIsNoticed|TestARelayWithoutFenceIsNoticed' ./e2e
+	PG_TIDE_MUTATION_TABLE=$(MUTATION_TABLE) $(GO) test -count=1 -parallel 6 -run '^TestAWrongRelayIsNoticed$$' ./e2e
+	cat $(MUTATION_TABLE)
+
+mutations-torture: ## the same by the chances of a torture, which takes half an hour
 	$(GO) run ./internal/torture/mutate
 
 torture: ## break everything for half an hour on the oldest and the newest PostgreSQL

@@ -4,14 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/fault"
@@ -29,19 +26,28 @@ const ackWaitSeconds = 8
 type walk struct {
 	service *service
 	broker  *broker
-	prefix  string
-	plan    []death
-	mutant  fault.Mutation
-	lives   *lives
+	// url is where the relays find the broker; the broker's own, or a proxy's.
+	url    string
+	prefix string
+	plan   []death
+	mutant fault.Mutation
+	// loses says that not everything will arrive.
+	loses bool
+	lives *lives
 	// published counts the events of each key.
 	published map[string]int
 }
 
 func newWalk(t *testing.T, broker *broker, prefix string, plan []death) *walk {
 	t.Helper()
-	dsn := schematest.Database(t, pgtest.Newest)
+	return newWalkIn(t, schematest.Database(t, pgtest.Newest), broker, prefix, plan)
+}
+
+// newWalkIn makes a walk in a database that has the schema.
+func newWalkIn(t *testing.T, dsn string, broker *broker, prefix string, plan []death) *walk {
+	t.Helper()
 	w := &walk{service: &service{dsn: dsn, typed: pgtest.Conn(t, dsn), pool: pgtest.Pool(t, dsn)},
-		broker: broker, prefix: prefix, plan: plan, published: map[string]int{}}
+		broker: broker, url: broker.URL(), prefix: prefix, plan: plan, published: map[string]int{}}
 	w.service.execute(t, `select tide.outbox_create('walk'), tide.inbox_create('walk')`)
 	w.configure(t, true)
 	return w
@@ -52,7 +58,7 @@ func newWalk(t *testing.T, broker *broker, prefix string, plan []death) *walk {
 func (w *walk) configure(t *testing.T, picky bool) {
 	t.Helper()
 	set := func(sql, picks string, config map[string]any) {
-		config["url"], config["batch_size"], config["on_error"] = w.broker.URL(), 7, "park_key"
+		config["url"], config["batch_size"], config["on_error"] = w.url, 7, "park_key"
 		if picky {
 			config["transform"] = map[string]any{"language": "cel", "filter": fmt.Sprintf("!has(payload.%s) || payload.%[1]s > 0", picks)}
 		}
@@ -257,18 +263,25 @@ func (w *walk) settled(t *testing.T) {
 func (w *walk) consumer(t *testing.T) *jetstream.ConsumerInfo {
 	t.Helper()
 	js := w.broker.server.JetStream(t)
+	stream, err := js.Stream(t.Context(), w.streamName(t, js))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for info := range stream.ListConsumers(t.Context()).Info() {
+		return info
+	}
+	t.Fatalf("the stream of %s has no consumer", w.prefix)
+	return nil
+}
+
+func (w *walk) streamName(t *testing.T, js jetstream.JetStream) string {
+	t.Helper()
 	names := js.StreamNames(t.Context(), jetstream.WithStreamListSubject(w.prefix+".walk"))
 	for name := range names.Name() {
-		stream, err := js.Stream(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for info := range stream.ListConsumers(t.Context()).Info() {
-			return info
-		}
+		return name
 	}
-	t.Fatalf("the stream of %s has no consumer: %v", w.prefix, names.Err())
-	return nil
+	t.Fatalf("%s has no stream: %v", w.prefix, names.Err())
+	return ""
 }
 
 // await waits until the inbox has that many events of these keys.
@@ -290,99 +303,4 @@ func (w *walk) check(t *testing.T) {
 	for _, finding := range w.findings(t) {
 		t.Error(finding)
 	}
-}
-
-// findings says hop by hop what is wrong.
-func (w *walk) findings(t *testing.T) []string {
-	t.Helper()
-	return append(w.compare("stream", w.inStream(t)), w.compare("inbox", w.inInbox(t))...)
-}
-
-func (w *walk) compare(where string, got map[string][]int) (findings []string) {
-	for _, key := range slices.Sorted(maps.Keys(w.published)) {
-		seen, last := map[int]bool{}, 0
-		var lost, doubled, disordered []int
-		for _, n := range got[key] {
-			switch {
-			case seen[n]:
-				doubled = append(doubled, n)
-			case n < last:
-				disordered = append(disordered, n)
-			}
-			seen[n], last = true, max(last, n)
-		}
-		for n := 1; n <= w.published[key]; n++ {
-			if !seen[n] {
-				lost = append(lost, n)
-			}
-		}
-		for what, numbers := range map[string][]int{"lost": lost, "doubled": doubled, "disordered": disordered} {
-			if len(numbers) > 0 {
-				findings = append(findings, fmt.Sprintf("%s in the %s: %v of key %s", what, where, numbers, key))
-			}
-		}
-	}
-	for key := range got {
-		if w.published[key] == 0 {
-			findings = append(findings, fmt.Sprintf("invented in the %s: key %s", where, key))
-		}
-	}
-	return findings
-}
-
-func (w *walk) inInbox(t *testing.T) map[string][]int {
-	t.Helper()
-	rows, err := w.service.pool.Query(t.Context(), `select key, (payload->>'n')::int from tide."walk_inbox" order by id`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string][]int{}
-	var key string
-	var n int
-	if _, err := pgx.ForEachRow(rows, []any{&key, &n}, func() error {
-		got[key] = append(got[key], n)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
-func (w *walk) inStream(t *testing.T) map[string][]int {
-	t.Helper()
-	conn, err := natsgo.Connect(w.broker.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.Stream(t.Context(), w.consumer(t).Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := int(stream.CachedInfo().State.Msgs)
-	reader, err := js.OrderedConsumer(t.Context(), stream.CachedInfo().Config.Name, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := reader.Fetch(all, jetstream.FetchMaxWait(patience))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string][]int{}
-	for m := range batch.Messages() {
-		var payload struct{ N int }
-		if err := json.Unmarshal(m.Data(), &payload); err != nil {
-			t.Fatal(err)
-		}
-		key := m.Headers().Get("ce-subject")
-		got[key] = append(got[key], payload.N)
-	}
-	if err := batch.Error(); err != nil {
-		t.Fatal(err)
-	}
-	return got
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"crypto/rand"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -23,20 +24,24 @@ func fenced(sql string) string {
 
 func unfenced(sql string) string {
 	sql = altered(sql, "o.relay_id = $2 and o.fence = $3", "($2::uuid, $3::bigint) is not null")
-	if strings.Contains(sql, "insert into tide.pipeline_position") {
-		// the key of the saves would be a fence too
-		sql = altered(sql, "$4::bigint", `(
-			select greatest($4::bigint, coalesce(max(p.seq), 0) + 1)
-			from tide.pipeline_position p
-			where p.pipeline_id = $1)`)
+	sql = altered(sql, "coalesce(o.server_started_at, pg_postmaster_start_time()) = pg_postmaster_start_time()", "true")
+	for _, table := range []string{"tide.pipeline_position", "tide.pipeline_mark"} {
+		if strings.Contains(sql, "insert into "+table) {
+			// the key of the saves would be a fence too
+			sql = altered(sql, "select o.pipeline_id, $4::bigint,", `select o.pipeline_id, (
+				select greatest($4::bigint, coalesce(max(p.seq), 0) + 1)
+				from `+table+` p
+				where p.pipeline_id = $1),`)
+		}
 	}
 	return sql
 }
 
 // pageSettings returns the settings of a page's statement, or some that let
-// its commit not wait for the disk.
+// its commit not wait for the disk. A position in memory outlives what it saw
+// only then: else nothing that it saw can be taken back.
 func pageSettings() string {
-	if fault.Mutant(fault.ReadUnflushed) {
+	if fault.Mutant(fault.ReadUnflushed) || fault.Mutant(fault.PositionInMemory) {
 		return unflushed()
 	}
 	return pageSettingsSQL
@@ -47,9 +52,11 @@ func unflushed() string {
 	return altered(sql, "'local'", "'off'")
 }
 
+// altered replaces what must be there exactly once. Else the statement fails
+// with the sentence, in the test that prepares them all and wherever it is used.
 func altered(sql, old, wrong string) string {
-	if strings.Count(sql, old) != 1 {
-		return "the mutation does not fit this statement any more"
+	if n := strings.Count(sql, old); n != 1 {
+		return fmt.Sprintf("the mutation does not fit this statement any more: it has %d times %s", n, old)
 	}
 	return strings.Replace(sql, old, wrong, 1)
 }

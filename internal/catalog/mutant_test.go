@@ -16,6 +16,7 @@ func TestWrongStatementsAreStillStatements(t *testing.T) {
 	conn := pgtest.Conn(t, dsn)
 	for name, sql := range map[string]string{
 		"position_save":      unfenced(positionSaveSQL),
+		"mark_save":          unfenced(markSaveSQL),
 		"page_read":          unfenced(pageReadSQL),
 		"drain_read":         unfenced(drainReadSQL),
 		"dead_letter_add":    unfenced(deadLetterAddSQL),

@@ -10,5 +10,6 @@
 //
 // The passage counts from 1, over the whole process. The action is exit (the
 // default: end at once, as a crash does), stop (the process stops, as by
-// SIGSTOP, until SIGCONT) or hang (whoever passes waits for ever).
+// SIGSTOP, until SIGCONT), hang (whoever passes waits for ever) or note
+// (nothing but a line in the log, for a test that waits for the passage).
 package fault

@@ -5,6 +5,7 @@ package fault
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,6 +55,7 @@ func (f *planned) act() {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) // one's own process can be stopped
 	case "hang":
 		select {}
+	case "note": // was written above
 	}
 }
 
@@ -75,8 +77,8 @@ func readPlan(text string) []*planned {
 		for _, p := range Points() {
 			known = known || p == f.point
 		}
-		if !known || f.passage < 1 || f.action != "exit" && f.action != "stop" && f.action != "hang" {
-			refuse("PG_TIDE_FAULT: %q is not point[:passage[:exit|stop|hang]] with a point of this build", entry)
+		if !known || f.passage < 1 || !slices.Contains([]string{"exit", "stop", "hang", "note"}, f.action) {
+			refuse("PG_TIDE_FAULT: %q is not point[:passage[:exit|stop|hang|note]] with a point of this build", entry)
 		}
 		all = append(all, f)
 	}

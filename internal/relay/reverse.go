@@ -141,9 +141,10 @@ func (r *reverse) deal(ctx context.Context) error {
 		if r.memory.limiter.Wait(ctx, len(d.Envelopes)) != nil {
 			return nil
 		}
-		if fault.Mutant(fault.AcknowledgeBeforeInsert) && d.Acknowledge != nil {
-			_ = d.Acknowledge(ctx) // and what if the insert fails?
-			d.Acknowledge = nil
+		if fault.Mutant(fault.AcknowledgeBeforeInsert) {
+			if err := r.acknowledgeEarly(ctx, &d); err != nil {
+				return err
+			}
 		}
 		select {
 		case r.places <- struct{}{}:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/fault"
 )
@@ -18,6 +19,18 @@ func clientRetries() int {
 		return 3
 	}
 	return 0
+}
+
+// resend publishes once more what was under way when the connection was lost,
+// as the client's users do when it says so.
+func (r *receipt) resend(ctx context.Context, lost jetstream.PubAckFuture, timer *time.Timer, reached []streamMark) error {
+	again := natsgo.NewMsg(lost.Msg().Subject)
+	again.Data, again.Header = lost.Msg().Data, lost.Msg().Header
+	ack, err := r.conn.js.PublishMsgAsync(again, jetstream.WithRetryAttempts(clientRetries()))
+	if err != nil {
+		return r.conn.publishFailed(again.Subject, err)
+	}
+	return r.waitFor(ctx, ack, timer, reached)
 }
 
 // resending lets the client connect again and send what it has buffered.

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -73,6 +74,9 @@ func (r *receipt) waitFor(ctx context.Context, ack jetstream.PubAckFuture, timer
 		// A duplicate is durable too: an earlier attempt stored it.
 		return r.stored(ack.Msg(), stored, reached)
 	case err := <-ack.Err():
+		if fault.Mutant(fault.ClientResends) && errors.Is(err, natsgo.ErrDisconnected) {
+			return r.resend(ctx, ack, timer, reached)
+		}
 		return r.refused(ack.Msg().Subject, err)
 	case <-r.conn.ended:
 		return r.conn.cause

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,8 +147,8 @@ type readings struct {
 }
 
 // readUntil reads in sessions that end at random, each from the saved
-// position, until the event last was read.
-func readUntil(t *testing.T, r *Reader, random *rand.Rand, last func() string) *readings {
+// position, until the event last was read; at says meanwhile how far it is.
+func readUntil(t *testing.T, r *Reader, random *rand.Rand, at *progress, last func() string) *readings {
 	t.Helper()
 	got := &readings{seen: map[string]bool{}}
 	covered := map[string]bool{}
@@ -173,8 +174,10 @@ func readUntil(t *testing.T, r *Reader, random *rand.Rand, last func() string) *
 			got.pages++
 			if page.Position.DrainSnapshot != "" {
 				got.drained++
+				at.drains.Add(1)
 			}
 			for _, m := range page.Messages {
+				at.lastID.Store(max(at.lastID.Load(), m.OutboxID))
 				if session[m.EventID] || covered[m.EventID] {
 					got.doubled++
 				}
@@ -246,4 +249,45 @@ func compare(t *testing.T, b bus, got *readings) verdict {
 		lastOfKey[m.Key] = payload.N
 	}
 	return v
+}
+
+// progress is how far readUntil is: how many pages of drains it has read, and
+// the greatest id.
+type progress struct{ drains, lastID atomic.Int64 }
+
+// reaches waits until all that is committed was read.
+func (p *progress) reaches(t *testing.T, b bus) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	var last int64
+	if err := b.pool.QueryRow(ctx, `select max(id) from tide.outbox_event`).Scan(&last); err != nil {
+		t.Error(err)
+		return
+	}
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for p.lastID.Load() < last {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			t.Errorf("the reader is at %d and does not reach %d", p.lastID.Load(), last)
+			return
+		}
+	}
+}
+
+// lateAtOnce commits more late events than any page holds, once the reader is
+// beyond them: a reader that lagged behind the traffic saw nothing come late.
+func lateAtOnce(t *testing.T, b bus, at *progress) error {
+	ctx := context.WithoutCancel(t.Context())
+	return pgx.BeginFunc(ctx, b.pool, func(late pgx.Tx) error {
+		if _, err := late.Exec(ctx, free(200)); err != nil {
+			return err
+		}
+		if _, err := b.pool.Exec(ctx, free(1)); err != nil {
+			return err
+		}
+		at.reaches(t, b)
+		return nil
+	})
 }

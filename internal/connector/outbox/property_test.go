@@ -14,15 +14,26 @@ import (
 
 const trafficTime = 4 * time.Second
 
-// trial runs traffic against a reader and compares.
-func trial(t *testing.T, b bus, r *Reader) (verdict, *readings) {
+// trial runs traffic against a reader, at least until it had occasion for so
+// many pages of drains, and compares.
+func trial(t *testing.T, b bus, r *Reader, pages int64) (verdict, *readings) {
 	t.Helper()
 	prepareLedger(t, b)
 	var last atomic.Pointer[string]
+	var at progress
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		write(t, b, 12, trafficTime)
+		for rounds := 0; at.drains.Load() < pages && rounds < 10 && !t.Failed(); rounds++ {
+			if err := lateAtOnce(t, b, &at); err != nil {
+				t.Error(err)
+			}
+			if _, err := b.pool.Exec(context.WithoutCancel(t.Context()), free(1)); err != nil {
+				t.Error(err)
+			}
+			at.reaches(t, b) // and what came late before
+		}
 		var id string
 		err := b.pool.QueryRow(context.WithoutCancel(t.Context()),
 			`with p as (select tide.outbox_publish('orders', 'orders', '{}') as id)
@@ -32,7 +43,7 @@ func trial(t *testing.T, b bus, r *Reader) (verdict, *readings) {
 		}
 		last.Store(&id)
 	}()
-	got := readUntil(t, r, rand.New(rand.NewPCG(7, 7)), func() string {
+	got := readUntil(t, r, rand.New(rand.NewPCG(7, 7)), &at, func() string {
 		if id := last.Load(); id != nil {
 			return *id
 		}
@@ -55,7 +66,7 @@ func TestNothingIsLostDoubledInventedOrOutOfOrder(t *testing.T) {
 		t.Run(fmt.Sprintf("PostgreSQL %d, prepares %t", server.major, server.prepares), func(t *testing.T) {
 			t.Parallel()
 			b := newOwnBus(t, server.major, server.prepares)
-			v, got := trial(t, b, New(b.catalog, b.spec))
+			v, got := trial(t, b, New(b.catalog, b.spec), 1)
 			if v.lost+v.doubled+v.invented+v.disordered != 0 {
 				t.Errorf("%+v", v)
 			}
@@ -75,7 +86,7 @@ func TestGoingByIDsAloneIsFoundToLoseEvents(t *testing.T) {
 		request.LateXIDs, request.Bound = nil, 0
 		return b.catalog.ReadPage(ctx, request)
 	}
-	if v, _ := trial(t, b, r); v.lost == 0 {
+	if v, _ := trial(t, b, r, 0); v.lost == 0 {
 		t.Errorf("nothing was lost: %+v", v)
 	}
 }

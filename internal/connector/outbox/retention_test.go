@@ -66,7 +66,7 @@ func trialWhileTurning(t *testing.T, b bus) (verdict, *readings, turns) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan turns)
 	go func() { ended <- turn(ctx, t, b) }()
-	v, got := trial(t, b, New(b.catalog, b.spec))
+	v, got := trial(t, b, New(b.catalog, b.spec), 0)
 	cancel()
 	done := <-ended
 	t.Logf("%d rotations, %d partitions emptied", done.rotated, done.emptied)

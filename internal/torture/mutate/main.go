@@ -96,7 +96,7 @@ type trial struct {
 // trials leave out what a torture gives no occasion for: it publishes nothing
 // that deserves a dead letter, knows events by the id that the inbox gives
 // them, and sees a fence only by what passes it. The tests of the built binary
-// have these (TestAWrongRelayIsNoticed, TestARelayWithoutFenceIsNoticed).
+// have these, and all others too (TestAWrongRelayIsNoticed).
 func trials() []trial {
 	quiet := setting{"none", 15 * time.Second}
 	kills := setting{"relay-kill,worker-crash", 30 * time.Second}
