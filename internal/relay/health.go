@@ -25,8 +25,6 @@ type health struct {
 	failures int
 	since    time.Time // of the first failure in a row
 	meter    meter
-	loggedAt time.Time
-	unlogged bool
 }
 
 // standing is a state that lasts until somebody relieves it.
@@ -134,20 +132,14 @@ func (h *health) become(state pipeline.State, reason string) {
 		return
 	}
 	h.report.State, h.report.Reason = state, reason
-	h.unlogged = true
 	h.log()
 	h.mu.Unlock()
 	h.dirty()
 }
 
-// log writes the state unless it did so within a second; what is held back
-// comes with the next report. The lock is held.
+// log writes the state, under the lock, so that the last line is the latest
+// state. A state that flickers is the logger's to hold back.
 func (h *health) log() {
-	now := h.clock.Now()
-	if !h.unlogged || (!h.loggedAt.IsZero() && now.Sub(h.loggedAt) < time.Second) {
-		return
-	}
-	h.loggedAt, h.unlogged = now, false
 	level := slog.LevelInfo
 	switch h.report.State {
 	case pipeline.StateWaiting, pipeline.StateBlocked, pipeline.StateMisconfigured:
@@ -174,7 +166,6 @@ func (h *health) count(delivered, filtered, failed int) {
 func (h *health) now() pipeline.Report {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.log()
 	report := h.report
 	report.RatePerSecond = h.meter.rate(h.clock.Now())
 	return report
