@@ -36,20 +36,23 @@ func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
 	fault.At(fault.OwnerBeforeHeartbeat)
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	relay := r.catalog.relay
-	batch := &pgx.Batch{}
-	batch.Queue(relayHeartbeatSQL, relay.ID, relay.Host, relay.PID, relay.Version)
-	if r.mayBury() {
-		batch.Queue(relayBurySQL)
-	}
-	batch.Queue(pipelineClaimSQL, relay.ID)
+	bury := r.mayBury()
 	var specs []pipeline.Spec
-	batch.Queue(pipelineOwnedSQL, relay.ID).Query(func(rows pgx.Rows) (err error) {
-		specs, err = pgx.CollectRows(rows, scanSpec)
-		return err
-	})
 	// A batch is one transaction and one round trip.
-	if err := r.catalog.pool.SendBatch(ctx, batch).Close(); err != nil {
+	err := r.catalog.heart.do(ctx, func() *pgx.Batch {
+		relay, batch := r.catalog.relay, &pgx.Batch{}
+		batch.Queue(relayHeartbeatSQL, relay.ID, relay.Host, relay.PID, relay.Version)
+		if bury {
+			batch.Queue(relayBurySQL)
+		}
+		batch.Queue(pipelineClaimSQL, relay.ID)
+		batch.Queue(pipelineOwnedSQL, relay.ID).Query(func(rows pgx.Rows) (err error) {
+			specs, err = pgx.CollectRows(rows, scanSpec)
+			return err
+		})
+		return batch
+	})
+	if err != nil {
 		return nil, r.catalog.explain(doing, err)
 	}
 	fault.At(fault.OwnerAfterHeartbeat)
@@ -123,10 +126,15 @@ func (r *Registry) Release(ctx context.Context, pipelineID, fence int64) error {
 	return err
 }
 
-// Leave gives up everything; the relay is going.
+// Leave gives up everything; the relay is going. The heartbeats have ended, and
+// others wait for it: it does not stand behind what keeps the pool busy.
 func (r *Registry) Leave(ctx context.Context) error {
 	fault.At(fault.ShutdownBeforeLeave)
-	_, err := r.catalog.exec(ctx, "leave", relayLeaveSQL, r.catalog.relay.ID)
+	err := r.catalog.heart.do(ctx, func() *pgx.Batch {
+		batch := &pgx.Batch{}
+		batch.Queue(relayLeaveSQL, r.catalog.relay.ID)
+		return batch
+	})
 	fault.At(fault.ShutdownAfterLeave)
-	return err
+	return r.catalog.explain("leave", err)
 }
