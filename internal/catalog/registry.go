@@ -89,29 +89,32 @@ func (r *Registry) Report(ctx context.Context, reports []pipeline.Report) error 
 		c.add(&reports[i])
 	}
 	_, err := r.catalog.exec(ctx, "report the pipelines' states", pipelineReportSQL, r.catalog.relay.ID,
-		c.pipelines, c.fences, c.states, c.reasons, c.errors, c.errorTimes, c.delivered, c.filtered, c.failed, c.rates)
+		c.pipelines, c.fences, c.states, c.reasons, c.errors, c.errorAges, c.delivered, c.filtered, c.failed, c.rates)
 	return err
 }
 
 type reportColumns struct {
 	pipelines, fences           []int64
 	states, reasons, errors     []string
-	errorTimes                  []*time.Time
+	errorAges                   []*float64 // in seconds
 	delivered, filtered, failed []int64
 	rates                       []float64
 }
 
 func (c *reportColumns) add(r *pipeline.Report) {
-	var at *time.Time
+	// An age, because the relay's clock is nothing to the database: it makes
+	// a time of its own of it.
+	var age *float64
 	if !r.LastErrorAt.IsZero() {
-		at = &r.LastErrorAt
+		seconds := time.Since(r.LastErrorAt).Seconds()
+		age = &seconds
 	}
 	c.pipelines = append(c.pipelines, r.PipelineID)
 	c.fences = append(c.fences, r.Fence)
 	c.states = append(c.states, string(r.State))
 	c.reasons = append(c.reasons, storable(r.Reason))
 	c.errors = append(c.errors, storable(r.LastError))
-	c.errorTimes = append(c.errorTimes, at)
+	c.errorAges = append(c.errorAges, age)
 	c.delivered = append(c.delivered, r.Delivered)
 	c.filtered = append(c.filtered, r.Filtered)
 	c.failed = append(c.failed, r.Failed)

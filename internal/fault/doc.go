@@ -11,4 +11,7 @@
 // The passage counts from 1, over the whole process. The action is exit (the
 // default: end at once, as a crash does), stop (the process stops, as by
 // SIGSTOP, until SIGCONT) or hang (whoever passes waits for ever).
+//
+// Another tag, tide_clock, lets tests set the wall clock of a running relay. It
+// needs the overlay that internal/torture/clock writes.
 package fault

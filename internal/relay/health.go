@@ -177,6 +177,10 @@ const meterSeconds = 5
 // meter counts events by the second, for a few seconds.
 type meter struct {
 	counts [meterSeconds + 1]int
+	// begun is when the first was counted. Seconds are counted from there on the
+	// monotonic clock: with those of a wall clock that was set back the meter
+	// would stand still until it is as late again.
+	begun  time.Time
 	newest int64 // the second that was counted last
 }
 
@@ -197,7 +201,10 @@ func (m *meter) rate(now time.Time) float64 {
 
 // roll forgets the seconds that are too long ago.
 func (m *meter) roll(now time.Time) {
-	second := now.Unix()
+	if m.begun.IsZero() {
+		m.begun = now
+	}
+	second := int64(now.Sub(m.begun) / time.Second)
 	if second-m.newest > int64(len(m.counts)) {
 		m.counts, m.newest = [meterSeconds + 1]int{}, second
 	}
