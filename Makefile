@@ -48,12 +48,17 @@ demo: ## see the whole bus move
 TORTURE_FOR ?= 30m
 TORTURE_DIR ?= torture-artefacts
 
+# A pg-tide whose wall clock can be set while it runs.
+.PHONY: bin/pg-tide-torture
+bin/pg-tide-torture:
+	$(GO) run ./internal/torture/clock -dir bin/clock
+	$(GO) build -overlay bin/clock/overlay.json -tags tide_clock -o $@ ./cmd/pg-tide
+
 mutations: ## be wrong on purpose in every way that is known, and see that it is noticed
 	$(GO) test -count=1 -run 'TestAWrongRelayIsNoticed|TestARelayWithoutFenceIsNoticed' ./e2e
 	$(GO) run ./internal/torture/mutate
 
-torture: ## break everything for half an hour on the oldest and the newest PostgreSQL
-	$(GO) build -o bin/pg-tide-torture ./cmd/pg-tide
+torture: bin/pg-tide-torture ## break everything for half an hour on the oldest and the newest PostgreSQL
 	bin/pg-tide-torture torture --for $(TORTURE_FOR) --postgres oldest --dir $(TORTURE_DIR)/oldest
 	bin/pg-tide-torture torture --for $(TORTURE_FOR) --postgres newest --dir $(TORTURE_DIR)/newest
 
