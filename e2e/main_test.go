@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 var work string
 
 func TestMain(m *testing.M) {
+	waitTogether()
 	var err error
 	if work, err = os.MkdirTemp("", "pg-tide-e2e-"); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -21,6 +25,18 @@ func TestMain(m *testing.M) {
 	code := pgtest.Run(m)
 	_ = os.RemoveAll(work) // nothing depends on it
 	os.Exit(code)
+}
+
+// waitTogether runs twice as many tests at once as there are processors, since
+// they wait for most of their time; -parallel says otherwise.
+func waitTogether() {
+	flag.Parse()
+	const name = "test.parallel"
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	if !given {
+		_ = flag.Set(name, strconv.Itoa(2*runtime.GOMAXPROCS(0))) // it takes any number
+	}
 }
 
 // eventually asks again until the condition holds. It is for states that have

@@ -1,10 +1,12 @@
 package schema_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pg-tide/pg-tide/internal/testkit/pgtest"
 	"github.com/pg-tide/pg-tide/internal/throwaway"
@@ -77,6 +79,56 @@ func publishers() map[string]func(*testing.T, *pgx.Conn) {
 		"hostile search_path": script(`set search_path = app; create function app.clock_timestamp() returns timestamptz language sql as $$ select 'infinity'::timestamptz $$;
 			select tide.outbox_publish('o', 'orders', '{"name": "hostile search_path"}'); reset search_path`),
 	}
+}
+
+// hostileSQL is a schema in which all that publishing names by itself fails,
+// and in which whoever publishes looks first.
+const hostileSQL = `
+	create schema hostile;
+	create function hostile.fail() returns text language plpgsql as $$ begin raise 'misled'; end $$;
+	create function hostile.gen_random_uuid() returns pg_catalog.uuid language sql as $$ select hostile.fail()::pg_catalog.uuid $$;
+	create function hostile.length(text) returns integer language sql as $$ select hostile.fail()::integer $$;
+	create function hostile.jsonb_typeof(jsonb) returns text language sql as $$ select hostile.fail() $$;
+	create function hostile.hashtext(text) returns integer language sql as $$ select hostile.fail()::integer $$;
+	create function hostile.pg_try_advisory_xact_lock_shared(integer, integer) returns boolean language sql as $$ select hostile.fail()::boolean $$;
+	create function hostile.current_setting(text) returns text language sql as $$ select hostile.fail() $$;
+	create function hostile.pg_notify(text, text) returns void language sql as $$ select hostile.fail() $$;
+	create function hostile.compare(text, text) returns boolean language sql as $$ select hostile.fail()::boolean $$;
+	create function hostile.compare(integer, integer) returns boolean language sql as $$ select hostile.fail()::boolean $$;
+	create function hostile.compare(pg_catalog.name, text) returns boolean language sql as $$ select hostile.fail()::boolean $$;
+	create operator hostile.= (function = hostile.compare, leftarg = text, rightarg = text);
+	create operator hostile.<> (function = hostile.compare, leftarg = text, rightarg = text);
+	create operator hostile.~~ (function = hostile.compare, leftarg = text, rightarg = text);
+	create operator hostile.!~ (function = hostile.compare, leftarg = text, rightarg = text);
+	create operator hostile.> (function = hostile.compare, leftarg = integer, rightarg = integer);
+	create domain hostile.uuid as pg_catalog.uuid check (hostile.fail() = '');
+	create domain hostile.bool as pg_catalog.bool check (hostile.fail() = '');
+	create domain hostile.text as pg_catalog.text check (hostile.fail() = '');
+	set search_path = hostile, pg_catalog`
+
+// Publishing does not pin its search_path, for speed, and so must not depend
+// on the caller's: of the session that publishes first, and after plans were made.
+func TestNoSearchPathMisleadsPublishing(t *testing.T) {
+	pgtest.Each(t, []int{pgtest.Oldest, pgtest.Newest}, func(t *testing.T, major int) {
+		conn := embedded(t, major)
+		exec(t, conn, `select tide.outbox_create('o')`)
+		sleeper := pgtest.Conn(t, conn.Config().ConnString())
+		exec(t, sleeper, `select pg_try_advisory_lock(1953063013, hashtext('o'))`)
+		exec(t, conn, hostileSQL)
+		for range 10 { // beyond where a plan becomes generic
+			exec(t, conn, `select tide.outbox_publish('o', 'orders', '{}', key => 'k', op => 'place')`)
+			exec(t, conn, `select tide.outbox_publish('o', '{}'::jsonb)`)
+		}
+		for _, wrong := range []string{`'', '{}'`, `'{1', '{}'`, `repeat('x', 256), '{}'`, `'s', '{}', '[]'`, `'s', '{}', key => ''`, `'s', '{}', op => 'a b'`} {
+			_, err := conn.Exec(t.Context(), `select tide.outbox_publish('o', `+wrong+`)`)
+			if pgErr := (*pgconn.PgError)(nil); !errors.As(err, &pgErr) || pgErr.Code != "22023" {
+				t.Errorf("publishing %s: %v, want it refused", wrong, err)
+			}
+		}
+		if n := value[int](t, conn, `select count(*) from tide.outbox_event`); n != 20 {
+			t.Errorf("%d events, want 20", n)
+		}
+	})
 }
 
 // A transaction that has notified could not be prepared, so nobody is notified

@@ -29,8 +29,7 @@ type Registry struct {
 func (c *Catalog) Registry() *Registry { return c.registry }
 
 // Heartbeat says that this relay lives, claims its fair share of the enabled
-// pipelines that nobody alive owns, and returns those it may run: what is more
-// than its share is left out, to be stopped and released.
+// pipelines that nobody alive owns, and returns those it owns.
 func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
 	const doing = "heartbeat"
 	fault.At(fault.OwnerBeforeHeartbeat)
@@ -70,7 +69,7 @@ func (r *Registry) mayBury() bool {
 }
 
 func scanSpec(row pgx.CollectableRow) (s pipeline.Spec, err error) {
-	err = row.Scan(&s.ID, &s.Name, &s.Direction, &s.Endpoint, &s.EndpointID, &s.DatabaseID, &s.Config, &s.Version, &s.Fence)
+	err = row.Scan(&s.ID, &s.Name, &s.Direction, &s.Endpoint, &s.EndpointID, &s.DatabaseID, &s.Config, &s.Version, &s.Fence, &s.Surplus)
 	return s, err
 }
 

@@ -39,6 +39,8 @@ type Spec struct {
 	Version int64
 	// Fence is this relay's number for its ownership; saves with an older one are refused.
 	Fence int64
+	// Surplus says that it is more than this relay's share: to be stopped and given up.
+	Surplus bool
 }
 
 // Limits are the settings that every pipeline has.

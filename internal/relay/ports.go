@@ -185,8 +185,8 @@ type Builder interface {
 // Registry is the relay's view of the catalog: which pipelines it owns.
 type Registry interface {
 	// Heartbeat says that this relay lives, claims its fair share of the
-	// enabled pipelines that nobody alive owns, gives up what is more than
-	// its share, and returns all that it owns now.
+	// enabled pipelines that nobody alive owns, and returns all that it owns
+	// now; what is more than its share is marked as surplus.
 	Heartbeat(ctx context.Context) ([]pipeline.Spec, error)
 	// Changed delivers a signal, never blocking the sender, when some
 	// configuration or ownership may have changed: heartbeat at once.

@@ -120,7 +120,7 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 			if b.err == nil {
 				lapsed := s.lease.renew(b.begun)
 				held = true
-				s.adopt(work, b.specs, lapsed, ended)
+				s.adopt(work, b.specs, lapsed, ended, trigger)
 			}
 			if b.err == nil && !changed.IsZero() && !b.begun.at.Before(changed) {
 				changed = time.Time{}
@@ -185,17 +185,19 @@ func (s *Supervisor) noteBeat(b beat) {
 
 // adopt makes the fleet what specs say. lapsed says that the lease had ended
 // before: what is not ours any more may be another relay's already.
-func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed bool, ended chan *member) {
+func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed bool, ended chan *member, trigger chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	owned := map[int64]bool{}
 	for _, spec := range specs {
-		owned[spec.ID] = true
 		m, runs := s.fleet[spec.ID]
+		owned[spec.ID] = !spec.Surplus
 		switch {
-		case !runs && s.lost[spec.ID] == spec.Fence:
+		case !runs && (spec.Surplus || s.lost[spec.ID] == spec.Fence):
+			s.release(work, spec, trigger)
 		case !runs:
 			s.launch(work, spec, ended)
+		case spec.Surplus: // stopped below
 		case m.stopping:
 			m.next = &spec
 		case m.spec.Fence != spec.Fence:
@@ -262,7 +264,12 @@ func (s *Supervisor) replace(work context.Context, m *member, ended chan *member
 	if !m.stopping {
 		s.lost[m.spec.ID] = m.spec.Fence
 	}
-	spec, registry, limit := m.spec, s.registry, s.options.CloseTimeout
+	s.release(work, m.spec, trigger)
+}
+
+// release gives up a pipeline that does not run here.
+func (s *Supervisor) release(work context.Context, spec pipeline.Spec, trigger chan struct{}) {
+	registry, limit := s.registry, s.options.CloseTimeout
 	s.beside(work, func(work context.Context) {
 		_ = call(work, limit, database, "release", func(ctx context.Context) error {
 			return registry.Release(ctx, spec.ID, spec.Fence)

@@ -245,3 +245,30 @@ func TestRateIsThatOfTheLastSeconds(t *testing.T) {
 		t.Fatalf("a minute later %v", got)
 	}
 }
+
+// Another relay may come between the claim and the answer to it: what this one
+// then owns too much of, and has never started, must not stay with it.
+func TestSurplusIsGivenUpWhetherItRunsOrNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &fleet{flows: map[string]*flow{"a": newFlow(events(5)), "b": newFlow(events(5))}}
+		surplus := func(s pipeline.Spec) pipeline.Spec { s.Surplus = true; return s }
+		registry := newRegistry(spec(1, "a"), surplus(spec(2, "b")))
+		s, stop := start(t, registry, b.build, Options{})
+		defer stop()
+		released := func(id int64) func() bool {
+			return func() bool {
+				registry.mu.Lock()
+				defer registry.mu.Unlock()
+				return slices.Contains(registry.released, id)
+			}
+		}
+		await(t, "what never ran is given up", released(2))
+		if got := names(s); !slices.Equal(got, []string{"a"}) {
+			t.Fatalf("%v run", got)
+		}
+		registry.own(surplus(spec(1, "a")))
+		await(t, "what runs is stopped and given up", released(1))
+		await(t, "nothing runs", func() bool { return len(names(s)) == 0 })
+	})
+}

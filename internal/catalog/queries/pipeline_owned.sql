@@ -1,6 +1,8 @@
--- What this relay owns and may keep: not more than its share, reckoned as
--- pipeline_claim does. The ones that it has had for the shortest time are left
--- out; it releases them once they have stopped.
+-- What this relay owns, and what of it is more than its share, reckoned as
+-- pipeline_claim does: those that it has had for the shortest time. It releases
+-- them once they have stopped. Also those that it has not started: another
+-- relay may have come since pipeline_claim, in the same transaction, and what
+-- is neither run nor named here would have an owner for ever and run nowhere.
 --
 -- $1 relay
 with alive as materialized (
@@ -20,7 +22,8 @@ share as materialized (
     where a.id = $1
 )
 select p.id, p.name, p.direction, coalesce(ob.name, ib.name) as endpoint, coalesce(ob.id, ib.id) as endpoint_id,
-       n.database_id::text, p.config, p.version, o.fence
+       n.database_id::text, p.config, p.version, o.fence,
+       row_number() over (order by o.since, o.pipeline_id) > coalesce((select s.pipelines from share s), 0) as surplus
 from tide.pipeline_owner o
 join tide.pipeline p on p.id = o.pipeline_id and p.enabled
 left join tide.outbox ob on ob.id = p.outbox_id
@@ -28,4 +31,3 @@ left join tide.inbox ib on ib.id = p.inbox_id
 cross join tide.node n
 where o.relay_id = $1
 order by o.since, o.pipeline_id
-limit coalesce((select s.pipelines from share s), 0)
