@@ -50,6 +50,12 @@ TORTURE_DIR ?= torture-artefacts
 
 MUTATION_TABLE ?= $(CURDIR)/mutation-table.md
 
+# A pg-tide whose wall clock can be set while it runs.
+.PHONY: bin/pg-tide-torture
+bin/pg-tide-torture:
+	$(GO) run ./internal/torture/clock -dir bin/clock
+	$(GO) build -overlay bin/clock/overlay.json -tags tide_clock -o $@ ./cmd/pg-tide
+
 mutations: ## be wrong on purpose in every way that is known, and see that it is noticed
 	PG_TIDE_MUTATION_TABLE=$(MUTATION_TABLE) $(GO) test -count=1 -parallel 6 -run '^TestAWrongRelayIsNoticed$$' ./e2e
 	cat $(MUTATION_TABLE)
@@ -57,8 +63,7 @@ mutations: ## be wrong on purpose in every way that is known, and see that it is
 mutations-torture: ## the same by the chances of a torture, which takes half an hour
 	$(GO) run ./internal/torture/mutate
 
-torture: ## break everything for half an hour on the oldest and the newest PostgreSQL
-	$(GO) build -o bin/pg-tide-torture ./cmd/pg-tide
+torture: bin/pg-tide-torture ## break everything for half an hour on the oldest and the newest PostgreSQL
 	bin/pg-tide-torture torture --for $(TORTURE_FOR) --postgres oldest --dir $(TORTURE_DIR)/oldest
 	bin/pg-tide-torture torture --for $(TORTURE_FOR) --postgres newest --dir $(TORTURE_DIR)/newest
 

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pg-tide/pg-tide/internal/catalog"
+	"github.com/pg-tide/pg-tide/internal/fault"
 	"github.com/pg-tide/pg-tide/internal/httpserver"
 	"github.com/pg-tide/pg-tide/internal/retry"
 	"github.com/pg-tide/pg-tide/internal/run"
@@ -58,6 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = DefaultDrainTimeout
 	}
+	fault.FollowClock()
 	state := newHealth()
 	stopHTTP, err := serve(ctx, o, state)
 	if err != nil {

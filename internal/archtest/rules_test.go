@@ -31,7 +31,7 @@ var rules = map[string]rule{
 	"internal/fault":    {},
 	"internal/message":  {},
 	"internal/run":      {},
-	"internal/retry":    {},
+	"internal/retry":    {outside: []string{"golang.org/x/sys"}},
 	"internal/pipeline": {},
 	"internal/delivery": {ours: []string{"internal/message"}},
 	"internal/config":   {},
@@ -67,6 +67,8 @@ var rules = map[string]rule{
 	"internal/torture": {ours: []string{"internal/torture/", "internal/throwaway", "internal/run"}},
 	// the parts that are pure, or know one thing alone
 	"internal/torture/check":   {},
+	"internal/torture/clock":   {},
+	"internal/torture/disk":    {},
 	"internal/torture/mutate":  {ours: []string{"internal/fault", "internal/torture", "internal/torture/check"}},
 	"internal/torture/plan":    {},
 	"internal/torture/process": {ours: []string{"internal/run"}},
@@ -82,7 +84,7 @@ var rules = map[string]rule{
 	"internal/testkit": {ours: append([]string{"internal/throwaway", "internal/testkit/"}, everything...),
 		outside: []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid"}},
 	"internal/archtest": {},
-	"e2e":               {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway"}, outside: []string{pgx, nats}},
+	"e2e":               {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway", "internal/torture/disk"}, outside: []string{pgx, nats}},
 }
 
 // Budgets. Tests are not counted.

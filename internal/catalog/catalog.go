@@ -21,7 +21,8 @@ type Options struct {
 	ConnString string
 	// Relay names this process in tide.relay_instance.
 	Relay RelayInfo
-	// MaxConns bounds the pool; 0 means 8, or pool_max_conns of ConnString.
+	// MaxConns bounds the pool; 0 means 8, or pool_max_conns of ConnString. Two
+	// connections more are outside it.
 	MaxConns int32
 	// Logger is told what changes about the connection; nil means nobody is.
 	Logger *slog.Logger
@@ -36,10 +37,12 @@ type RelayInfo struct {
 	Version string
 }
 
-// Catalog is the connection to one database: a small pool, and one direct
-// connection that listens and holds the locks of sleepers.
+// Catalog is the connection to one database: a small pool, one direct
+// connection that listens and holds the locks of sleepers, and one for
+// heartbeats alone.
 type Catalog struct {
 	pool   *pgxpool.Pool
+	heart  *heart
 	relay  RelayInfo
 	log    *slog.Logger
 	where  target
@@ -83,6 +86,7 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 		c.pool.Close()
 		return nil, err
 	}
+	c.heart = newHeart(config.ConnConfig)
 	c.registry = &Registry{catalog: c}
 	c.waker = startWaker(ctx, config.ConnConfig, c)
 	return c, nil
@@ -91,6 +95,7 @@ func Open(ctx context.Context, o Options) (*Catalog, error) {
 // Close ends every connection and waits for what listens. It may be called twice.
 func (c *Catalog) Close() {
 	c.waker.stop()
+	c.heart.close()
 	c.pool.Close()
 }
 

@@ -35,20 +35,23 @@ func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
 	fault.At(fault.OwnerBeforeHeartbeat)
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	relay := r.catalog.relay
-	batch := &pgx.Batch{}
-	batch.Queue(relayHeartbeatSQL, relay.ID, relay.Host, relay.PID, relay.Version)
-	if r.mayBury() {
-		batch.Queue(relayBurySQL)
-	}
-	batch.Queue(pipelineClaimSQL, relay.ID)
+	bury := r.mayBury()
 	var specs []pipeline.Spec
-	batch.Queue(pipelineOwnedSQL, relay.ID).Query(func(rows pgx.Rows) (err error) {
-		specs, err = pgx.CollectRows(rows, scanSpec)
-		return err
-	})
 	// A batch is one transaction and one round trip.
-	if err := r.catalog.pool.SendBatch(ctx, batch).Close(); err != nil {
+	err := r.catalog.heart.do(ctx, func() *pgx.Batch {
+		relay, batch := r.catalog.relay, &pgx.Batch{}
+		batch.Queue(relayHeartbeatSQL, relay.ID, relay.Host, relay.PID, relay.Version)
+		if bury {
+			batch.Queue(relayBurySQL)
+		}
+		batch.Queue(pipelineClaimSQL, relay.ID)
+		batch.Queue(pipelineOwnedSQL, relay.ID).Query(func(rows pgx.Rows) (err error) {
+			specs, err = pgx.CollectRows(rows, scanSpec)
+			return err
+		})
+		return batch
+	})
+	if err != nil {
 		return nil, r.catalog.explain(doing, err)
 	}
 	fault.At(fault.OwnerAfterHeartbeat)
@@ -85,29 +88,32 @@ func (r *Registry) Report(ctx context.Context, reports []pipeline.Report) error 
 		c.add(&reports[i])
 	}
 	_, err := r.catalog.exec(ctx, "report the pipelines' states", pipelineReportSQL, r.catalog.relay.ID,
-		c.pipelines, c.fences, c.states, c.reasons, c.errors, c.errorTimes, c.delivered, c.filtered, c.failed, c.rates)
+		c.pipelines, c.fences, c.states, c.reasons, c.errors, c.errorAges, c.delivered, c.filtered, c.failed, c.rates)
 	return err
 }
 
 type reportColumns struct {
 	pipelines, fences           []int64
 	states, reasons, errors     []string
-	errorTimes                  []*time.Time
+	errorAges                   []*float64 // in seconds
 	delivered, filtered, failed []int64
 	rates                       []float64
 }
 
 func (c *reportColumns) add(r *pipeline.Report) {
-	var at *time.Time
+	// An age, because the relay's clock is nothing to the database: it makes
+	// a time of its own of it.
+	var age *float64
 	if !r.LastErrorAt.IsZero() {
-		at = &r.LastErrorAt
+		seconds := time.Since(r.LastErrorAt).Seconds()
+		age = &seconds
 	}
 	c.pipelines = append(c.pipelines, r.PipelineID)
 	c.fences = append(c.fences, r.Fence)
 	c.states = append(c.states, string(r.State))
 	c.reasons = append(c.reasons, storable(r.Reason))
 	c.errors = append(c.errors, storable(r.LastError))
-	c.errorTimes = append(c.errorTimes, at)
+	c.errorAges = append(c.errorAges, age)
 	c.delivered = append(c.delivered, r.Delivered)
 	c.filtered = append(c.filtered, r.Filtered)
 	c.failed = append(c.failed, r.Failed)
@@ -122,10 +128,15 @@ func (r *Registry) Release(ctx context.Context, pipelineID, fence int64) error {
 	return err
 }
 
-// Leave gives up everything; the relay is going.
+// Leave gives up everything; the relay is going. The heartbeats have ended, and
+// others wait for it: it does not stand behind what keeps the pool busy.
 func (r *Registry) Leave(ctx context.Context) error {
 	fault.At(fault.ShutdownBeforeLeave)
-	_, err := r.catalog.exec(ctx, "leave", relayLeaveSQL, r.catalog.relay.ID)
+	err := r.catalog.heart.do(ctx, func() *pgx.Batch {
+		batch := &pgx.Batch{}
+		batch.Queue(relayLeaveSQL, r.catalog.relay.ID)
+		return batch
+	})
 	fault.At(fault.ShutdownAfterLeave)
-	return err
+	return r.catalog.explain("leave", err)
 }

@@ -36,10 +36,11 @@ const httpOff = "off"
 // runRelay runs until a signal. After the first one signals have their usual
 // effect again, so that a second one ends the process at once.
 func (p *program) runRelay(cmd *cobra.Command, _ []string) error {
-	logger, err := telemetry.NewLogger(p.Err, p.logFormat(), p.settings.logLevel)
+	logger, flush, err := telemetry.NewLogger(p.Err, p.logFormat(), p.settings.logLevel)
 	if err != nil {
 		return &usageError{err: err}
 	}
+	defer flush()
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()

@@ -12,4 +12,7 @@
 // default: end at once, as a crash does), stop (the process stops, as by
 // SIGSTOP, until SIGCONT), hang (whoever passes waits for ever) or note
 // (nothing but a line in the log, for a test that waits for the passage).
+//
+// Another tag, tide_clock, lets tests set the wall clock of a running relay. It
+// needs the overlay that internal/torture/clock writes.
 package fault

@@ -80,7 +80,7 @@ func (f *forward) run(intake, work context.Context) error {
 	parts := []func(ctx context.Context) error{
 		func(ctx context.Context) error { return f.read(both(ctx, intake)) },
 		func(ctx context.Context) error { return f.deal(both(ctx, intake)) },
-		func(ctx context.Context) error { return f.settle(both(ctx, intake)) },
+		func(ctx context.Context) error { return f.settle(both(ctx, intake), f.tracker.idle) },
 		func(ctx context.Context) error { return f.retryLetters(both(ctx, intake), f) },
 	}
 	for _, l := range f.lanes {

@@ -373,3 +373,26 @@ func checkOrder(rt *rapid.T, f *flow) {
 		last[m.Key] = at
 	}
 }
+
+// A far end that takes events and acknowledges none, as one whose disk is
+// full: what the status says does not turn well between two attempts.
+func TestWhatIsNeverAcknowledgedIsNotCalledRunning(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlow(events(5))
+		f.sink.receipts = make(chan struct{})
+		f.options.CallTimeout = 5 * time.Second
+		_, stop := f.start(t)
+		defer stop()
+		await(t, "waiting", func() bool { return f.registry.report(1).State == pipeline.StateWaiting })
+		reason := f.registry.report(1).Reason
+		for range 300 {
+			<-time.After(100 * time.Millisecond)
+			if r := f.registry.report(1); r.State != pipeline.StateWaiting || r.Reason != reason {
+				t.Fatalf("%s: %q, at first %q", r.State, r.Reason, reason)
+			}
+		}
+		close(f.sink.receipts)
+		await(t, "running", func() bool { return f.registry.report(1).State == pipeline.StateRunning })
+	})
+}

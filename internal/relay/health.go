@@ -25,8 +25,6 @@ type health struct {
 	failures int
 	since    time.Time // of the first failure in a row
 	meter    meter
-	loggedAt time.Time
-	unlogged bool
 }
 
 // standing is a state that lasts until somebody relieves it.
@@ -141,20 +139,14 @@ func (h *health) become(state pipeline.State, reason string) {
 		return
 	}
 	h.report.State, h.report.Reason = state, reason
-	h.unlogged = true
 	h.log()
 	h.mu.Unlock()
 	h.dirty()
 }
 
-// log writes the state unless it did so within a second; what is held back
-// comes with the next report. The lock is held.
+// log writes the state, under the lock, so that the last line is the latest
+// state. A state that flickers is the logger's to hold back.
 func (h *health) log() {
-	now := h.clock.Now()
-	if !h.unlogged || (!h.loggedAt.IsZero() && now.Sub(h.loggedAt) < time.Second) {
-		return
-	}
-	h.loggedAt, h.unlogged = now, false
 	level := slog.LevelInfo
 	switch h.report.State {
 	case pipeline.StateWaiting, pipeline.StateBlocked, pipeline.StateMisconfigured:
@@ -181,7 +173,6 @@ func (h *health) count(delivered, filtered, failed int) {
 func (h *health) now() pipeline.Report {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.log()
 	report := h.report
 	report.RatePerSecond = h.meter.rate(h.clock.Now())
 	return report
@@ -193,6 +184,10 @@ const meterSeconds = 5
 // meter counts events by the second, for a few seconds.
 type meter struct {
 	counts [meterSeconds + 1]int
+	// begun is when the first was counted. Seconds are counted from there on the
+	// monotonic clock: with those of a wall clock that was set back the meter
+	// would stand still until it is as late again.
+	begun  time.Time
 	newest int64 // the second that was counted last
 }
 
@@ -213,7 +208,10 @@ func (m *meter) rate(now time.Time) float64 {
 
 // roll forgets the seconds that are too long ago.
 func (m *meter) roll(now time.Time) {
-	second := now.Unix()
+	if m.begun.IsZero() {
+		m.begun = now
+	}
+	second := int64(now.Sub(m.begun) / time.Second)
 	if second-m.newest > int64(len(m.counts)) {
 		m.counts, m.newest = [meterSeconds + 1]int{}, second
 	}

@@ -31,7 +31,28 @@ type lease struct {
 	length time.Duration
 
 	mu      sync.Mutex
-	renewed time.Time
+	renewed moment // zero when nobody has
+}
+
+// moment is a point in time on every clock that there is.
+type moment struct {
+	at    time.Time
+	boot  time.Duration
+	known bool // boot
+}
+
+// sleepless is a second power of a clock: it counts while the machine sleeps.
+type sleepless interface {
+	SinceBoot() (d time.Duration, known bool)
+}
+
+// now is the present moment.
+func now(clock retry.Clock) moment {
+	m := moment{at: clock.Now()}
+	if c, ok := clock.(sleepless); ok {
+		m.boot, m.known = c.SinceBoot()
+	}
+	return m
 }
 
 // newLease returns a lease that ends a little before the database lets others
@@ -42,10 +63,10 @@ func newLease(clock retry.Clock, leaseTime time.Duration) *lease {
 
 // renew counts the lease from the begin of a heartbeat that succeeded. It says
 // whether the one before had ended by then, so that others may have taken over.
-func (l *lease) renew(begun time.Time) (lapsed bool) {
+func (l *lease) renew(begun moment) (lapsed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	lapsed = !l.renewed.IsZero() && elapsed(l.renewed, begun) >= l.length
+	lapsed = !l.renewed.at.IsZero() && elapsed(l.renewed, begun) >= l.length
 	l.renewed = begun
 	return lapsed
 }
@@ -54,10 +75,10 @@ func (l *lease) renew(begun time.Time) (lapsed bool) {
 func (l *lease) left() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.renewed.IsZero() {
+	if l.renewed.at.IsZero() {
 		return 0
 	}
-	return l.length - elapsed(l.renewed, l.clock.Now())
+	return l.length - elapsed(l.renewed, now(l.clock))
 }
 
 // check fails once the lease has ended.
@@ -68,8 +89,13 @@ func (l *lease) check() error {
 	return nil
 }
 
-// elapsed is the longer of what both clocks say: the monotonic one may stand
-// still while the machine sleeps, the other one is set back at times.
-func elapsed(from, to time.Time) time.Duration {
-	return max(to.Sub(from), to.Round(0).Sub(from.Round(0)))
+// elapsed is the longer of what the clocks say, for the monotonic one may stand
+// still while the machine sleeps. The wall clock, which somebody may set, is
+// asked only where nothing else counts a sleep.
+func elapsed(from, to moment) time.Duration {
+	awake := to.at.Sub(from.at)
+	if from.known && to.known {
+		return max(awake, to.boot-from.boot)
+	}
+	return max(awake, to.at.Round(0).Sub(from.at.Round(0)))
 }

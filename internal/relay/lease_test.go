@@ -92,16 +92,24 @@ func TestAPipelineLostInSleepIsNotDrainedButDropped(t *testing.T) {
 
 func TestALeaseIsOverByWhicheverClockSaysMore(t *testing.T) {
 	t.Parallel()
-	from := time.Now()
-	for name, to := range map[string]time.Time{
-		"the monotonic one": from.Add(time.Minute),
-		"the wall clock":    from.Round(0).Add(time.Minute),
+	at := time.Now()
+	from := moment{at: at, boot: time.Hour, known: true}
+	without := moment{at: at}
+	const hour = time.Hour
+	for name, c := range map[string]struct {
+		from, to moment
+		want     time.Duration
+	}{
+		"nobody slept":                         {from, moment{at.Add(time.Minute), hour + time.Minute, true}, time.Minute},
+		"the machine slept":                    {from, moment{at, hour + time.Minute, true}, time.Minute},
+		"asleep, with no clock that counts it": {without, moment{at: at.Round(0).Add(time.Minute)}, time.Minute},
+		"awake, with no clock that counts it":  {without, moment{at: at.Add(time.Minute)}, time.Minute},
 	} {
-		if d := elapsed(from, to); d < time.Minute {
-			t.Errorf("%s: %v", name, d)
+		if d := elapsed(c.from, c.to); d != c.want {
+			t.Errorf("%s: %v, want %v", name, d, c.want)
 		}
 	}
-	if d := elapsed(from, from.Round(0).Add(-time.Hour)); d > 0 {
+	if d := elapsed(without, moment{at: at.Round(0).Add(-time.Hour)}); d > 0 {
 		t.Errorf("a clock that was set back: %v", d)
 	}
 }

@@ -76,7 +76,7 @@ func (r *reverse) run(intake, work context.Context) error {
 	parts := []func(ctx context.Context) error{
 		func(ctx context.Context) error { return r.fetch(both(ctx, intake)) },
 		func(ctx context.Context) error { return r.deal(both(ctx, intake)) },
-		func(ctx context.Context) error { return r.settle(both(ctx, intake)) },
+		func(ctx context.Context) error { return r.settle(both(ctx, intake), r.tracker.idle) },
 		func(ctx context.Context) error { return r.retryLetters(both(ctx, intake), r) },
 	}
 	r.working.Store(int64(len(r.inserters)))

@@ -119,11 +119,16 @@ func (s *session) progress() {
 }
 
 // settle says that the session works although nothing passes, once it lived
-// for a while after failures.
-func (s *session) settle(ctx context.Context) error {
+// for a while after failures. If something is on its way by then, only its
+// arrival says so: a far end that takes what it is sent and acknowledges none
+// of it, as one whose disk is full may, would look well between two failures.
+func (s *session) settle(ctx context.Context, idle func() bool) error {
 	if s.health.troubled() {
 		if err := retry.Sleep(ctx, s.clock, s.options.SettledAfter); err != nil {
 			return nil //nolint:nilerr // the session ended before it settled; its own error says why
+		}
+		if !idle() {
+			return nil
 		}
 	}
 	s.health.well()

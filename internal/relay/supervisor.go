@@ -67,7 +67,7 @@ func NewSupervisor(registry Registry, builder Builder, clock retry.Clock, logger
 // beat is the outcome of one heartbeat.
 type beat struct {
 	specs []pipeline.Spec
-	begun time.Time
+	begun moment
 	err   error
 }
 
@@ -122,7 +122,7 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 				held = true
 				s.adopt(work, b.specs, lapsed, ended, trigger)
 			}
-			if b.err == nil && !changed.IsZero() && !b.begun.Before(changed) {
+			if b.err == nil && !changed.IsZero() && !b.begun.at.Before(changed) {
 				changed = time.Time{}
 				s.pokeAll()
 			}
@@ -139,7 +139,7 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 // pulse sends heartbeats, on time and when triggered, one at a time.
 func (s *Supervisor) pulse(ctx context.Context, trigger <-chan struct{}, beats chan<- beat) {
 	for {
-		b := beat{begun: s.clock.Now()}
+		b := beat{begun: now(s.clock)}
 		b.err = call(ctx, s.options.LeaseTime/2, database, "heartbeat", func(ctx context.Context) (err error) {
 			return run.Protect(func() (err error) {
 				b.specs, err = s.registry.Heartbeat(ctx)

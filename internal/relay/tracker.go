@@ -79,3 +79,10 @@ func (t *tracker[T]) settle(of *tracked[T], n int) {
 		t.open = t.open[1:]
 	}
 }
+
+// idle says that everything taken in is settled.
+func (t *tracker[T]) idle() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.open) == 0
+}

@@ -26,6 +26,11 @@ type System struct{}
 // Now returns the current time.
 func (System) Now() time.Time { return time.Now() }
 
+// SinceBoot is the time since the machine was started, its sleep included, and
+// nobody sets it: the monotonic clock may stand still in a sleep, and the wall
+// clock jumps. known is false where the system has no such clock.
+func (System) SinceBoot() (d time.Duration, known bool) { return sinceBoot() }
+
 // NewTimer returns a timer that fires after d.
 func (System) NewTimer(d time.Duration) Timer { return systemTimer{time.NewTimer(d)} }
 

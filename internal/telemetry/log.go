@@ -9,19 +9,24 @@ import (
 	"strings"
 )
 
-// NewLogger makes the logger of a process. format is text or json; level is
-// debug, info, warn or error.
-func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+// NewLogger makes the logger of a process. It says the same line once a second
+// at most; what it holds back for that is said by flush, which comes last.
+// format is text or json; level is debug, info, warn or error.
+func NewLogger(w io.Writer, format, level string) (logger *slog.Logger, flush func(), err error) {
 	var least slog.Level
 	if err := least.UnmarshalText([]byte(level)); err != nil || strings.ContainsAny(level, "+-") {
-		return nil, fmt.Errorf("the log level is %q: it must be debug, info, warn or error", level)
+		return nil, nil, fmt.Errorf("the log level is %q: it must be debug, info, warn or error", level)
 	}
 	options := &slog.HandlerOptions{Level: least}
+	var handler slog.Handler
 	switch format {
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, options)), nil
+		handler = slog.NewJSONHandler(w, options)
 	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
+		handler = slog.NewTextHandler(w, options)
+	default:
+		return nil, nil, fmt.Errorf("the log format is %q: it must be text or json", format)
 	}
-	return nil, fmt.Errorf("the log format is %q: it must be text or json", format)
+	handler, flush = limit(handler)
+	return slog.New(handler), flush, nil
 }

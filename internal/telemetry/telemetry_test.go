@@ -53,12 +53,12 @@ func TestLoggerRefusesUnknownWords(t *testing.T) {
 	for _, c := range []struct{ format, level, want string }{
 		{"xml", "info", `"xml"`}, {"text", "loud", `"loud"`}, {"json", "info+2", `"info+2"`},
 	} {
-		if _, err := telemetry.NewLogger(&bytes.Buffer{}, c.format, c.level); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, _, err := telemetry.NewLogger(&bytes.Buffer{}, c.format, c.level); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %s: %v", c.format, c.level, err)
 		}
 	}
 	var out bytes.Buffer
-	logger, err := telemetry.NewLogger(&out, "json", "warn")
+	logger, _, err := telemetry.NewLogger(&out, "json", "warn")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,16 @@
 package torture
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/throwaway"
@@ -78,7 +82,9 @@ func wrong(format string, args ...any) error { return &OptionError{fmt.Sprintf(f
 // settled is the options once they have been understood.
 type settled struct {
 	Options
-	kinds   []plan.Kind
+	kinds []plan.Kind
+	// leftOut says why faults that were asked for are left out.
+	leftOut map[plan.Kind]string
 	major   int
 	fetched bool
 	binDir  string
@@ -117,17 +123,37 @@ func (o Options) settle() (settled, error) {
 	if err != nil {
 		return s, wrong("--faults is %q: %v", o.Faults, err)
 	}
-	for _, kind := range kinds {
-		if kind != plan.RelayFreeze || process.CanFreeze {
-			s.kinds = append(s.kinds, kind)
-		}
-	}
 	if s.Program == "" {
 		if s.Program, err = os.Executable(); err != nil {
 			return s, fmt.Errorf("find this program: %w", err)
 		}
 	}
+	s.leaveOut(kinds)
 	return s, s.makeDir()
+}
+
+// leaveOut leaves out the faults that cannot be had here, and says why.
+func (s *settled) leaveOut(kinds []plan.Kind) {
+	s.leftOut = map[plan.Kind]string{}
+	for _, kind := range kinds {
+		switch {
+		case kind == plan.RelayFreeze && !process.CanFreeze:
+			s.leftOut[kind] = "this system cannot stop a process and let it go on"
+		case kind == plan.RelayClock && !clockCanBeSet(s.Program):
+			s.leftOut[kind] = "the wall clock of this program cannot be set; `make torture` builds one where it can"
+		default:
+			s.kinds = append(s.kinds, kind)
+		}
+	}
+}
+
+// clockCanBeSet says whether a program was built with the clock of
+// internal/torture/clock.
+func clockCanBeSet(program string) bool {
+	info, err := buildinfo.ReadFile(program)
+	return err == nil && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool {
+		return s.Key == "-tags" && slices.Contains(strings.Split(s.Value, ","), "tide_clock")
+	})
 }
 
 func (s *settled) check() error {

@@ -36,6 +36,8 @@ type Report struct {
 	// Faults counts what was done, by kind; Failed what could not be done.
 	Faults map[plan.Kind]int `json:"faults"`
 	Failed map[plan.Kind]int `json:"failed_faults,omitempty"`
+	// LeftOut says why kinds that were asked for could not be had.
+	LeftOut map[plan.Kind]string `json:"left_out,omitempty"`
 
 	Hops      []check.Verdict   `json:"hops"`
 	Stalls    []check.Stall     `json:"stalls"`
@@ -76,7 +78,7 @@ func newReport(s settled) *Report {
 	return &Report{Seed: s.Seed, For: s.For, NATS: broker.Version, Lanes: s.Lanes, Writers: s.Writers, Dir: s.Dir,
 		Stalls: []check.Stall{}, Takeovers: []inject.Takeover{}, Drains: []inject.Drain{},
 		Open: []sample.OpenTransaction{}, Setbacks: []sample.Setback{}, DeadLetters: []string{}, Broken: []string{},
-		Faults: map[plan.Kind]int{}, Failed: map[plan.Kind]int{}}
+		Faults: map[plan.Kind]int{}, Failed: map[plan.Kind]int{}, LeftOut: s.leftOut}
 }
 
 // Clean says that no promise was broken.

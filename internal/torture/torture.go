@@ -80,6 +80,11 @@ func (s *session) heading() string {
 	if len(s.kinds) == 0 {
 		text += "none"
 	}
+	for _, kind := range plan.Scheduled() {
+		if why := s.leftOut[kind]; why != "" {
+			text += fmt.Sprintf("\nleft out: %s (%s)", kind, why)
+		}
+	}
 	return text + "\nartefacts in " + s.Dir
 }
 

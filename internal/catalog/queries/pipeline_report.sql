@@ -3,11 +3,12 @@
 -- $1 relay, $2 to $11 one array for each column
 insert into tide.pipeline_state as s
     (pipeline_id, state, reason, last_error, last_error_at, delivered, filtered, failed, rate_per_second)
-select r.pipeline_id, r.state, nullif(r.reason, ''), nullif(r.last_error, ''), r.last_error_at,
+select r.pipeline_id, r.state, nullif(r.reason, ''), nullif(r.last_error, ''),
+       clock_timestamp() - make_interval(secs => r.last_error_age),
        r.delivered, r.filtered, r.failed, r.rate_per_second
-from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+from unnest($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::double precision[],
             $8::bigint[], $9::bigint[], $10::bigint[], $11::double precision[])
-    as r (pipeline_id, fence, state, reason, last_error, last_error_at, delivered, filtered, failed, rate_per_second)
+    as r (pipeline_id, fence, state, reason, last_error, last_error_age, delivered, filtered, failed, rate_per_second)
 join tide.pipeline_owner o on o.pipeline_id = r.pipeline_id and o.fence = r.fence and o.relay_id = $1
 on conflict (pipeline_id) do update
 set state = excluded.state,

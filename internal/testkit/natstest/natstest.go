@@ -33,6 +33,9 @@ type Options struct {
 	MutualTLS bool
 	// MaxPayload is the largest message; 0 leaves the server's default.
 	MaxPayload int
+	// StoreDir is where JetStream keeps its files; empty means among those of the
+	// test.
+	StoreDir string
 	// Extra is added to the server's configuration as it is.
 	Extra string
 }
@@ -42,6 +45,7 @@ type Server struct {
 	port    int
 	scheme  string
 	config  string
+	store   string
 	running *process
 }
 
@@ -65,18 +69,21 @@ func New(dir string, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{port: port, scheme: "nats", config: filepath.Join(dir, "nats.conf")}
+	s := &Server{port: port, scheme: "nats", config: filepath.Join(dir, "nats.conf"), store: options.StoreDir}
+	if s.store == "" {
+		s.store = filepath.Join(dir, "jetstream")
+	}
 	if options.TLS != nil {
 		s.scheme = "tls"
 	}
-	return s, os.WriteFile(s.config, []byte(options.text(port, dir)), 0o600)
+	return s, os.WriteFile(s.config, []byte(options.text(port, s.store)), 0o600)
 }
 
-func (o *Options) text(port int, dir string) string {
+func (o *Options) text(port int, store string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "host: 127.0.0.1\nport: %d\nserver_name: %q\n", port, "n"+strconv.Itoa(port))
 	if !o.NoJetStream {
-		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file: 16G, max_mem: 256M }\n", filepath.Join(dir, "jetstream"))
+		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file: 16G, max_mem: 256M }\n", store)
 	}
 	if o.MaxPayload > 0 {
 		fmt.Fprintf(&b, "max_payload: %d\n", o.MaxPayload)
@@ -118,7 +125,7 @@ func (s *Server) URL() string { return fmt.Sprintf("%s://127.0.0.1:%d", s.scheme
 func (s *Server) Port() int { return s.port }
 
 // StoreDir is where JetStream keeps its files.
-func (s *Server) StoreDir() string { return filepath.Join(filepath.Dir(s.config), "jetstream") }
+func (s *Server) StoreDir() string { return s.store }
 
 // Stop ends the server in good order and keeps its data.
 func (s *Server) Stop() {

@@ -2,6 +2,7 @@ package inject
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -180,4 +181,21 @@ func (i *Injector) disturbNetwork(intake context.Context, a *Applied) error {
 	Sleep(intake, a.For)
 	end.Set(proxy.State{})
 	return nil
+}
+
+// jumpClock puts a relay's wall clock hours forward or back, and later right again.
+func (i *Injector) jumpClock(intake context.Context, a *Applied) error {
+	r, _ := i.target(intake, a)
+	by := time.Duration(1+a.Amount%12) * time.Hour
+	if a.Amount/12%2 > 0 {
+		by = -by
+	}
+	r.ClockBusy.Lock()
+	defer r.ClockBusy.Unlock()
+	i.begins(a, fmt.Sprintf("%s by %s", r.Name, by))
+	if err := r.SetClock(by); err != nil {
+		return err
+	}
+	Sleep(intake, a.For)
+	return r.SetClock(0)
 }

@@ -33,6 +33,7 @@ const (
 	Pause         Kind = "pause"           // a pipeline is paused and resumed
 	Reconfigure   Kind = "reconfigure"     // batch size and lanes change
 	Maintain      Kind = "maintain"        // tide.maintain(): partitions rotate
+	RelayClock    Kind = "relay-clock"     // a relay's wall clock jumps by hours, and back
 )
 
 // The conditions that hold all the time.
@@ -53,7 +54,7 @@ func Scheduled() []Kind {
 	return []Kind{RelayKill, RelayFreeze, RelayStop, BackendKill, PostgresCrash, BrokerKill, BrokerFull,
 		BrokerCut, BrokerDelay, BrokerSilent, BrokerHalf,
 		DatabaseCut, DatabaseDelay, DatabaseStall, DatabaseHalf,
-		SlowInsert, Pause, Reconfigure, Maintain}
+		SlowInsert, Pause, Reconfigure, Maintain, RelayClock}
 }
 
 // Parse reads a list of kinds: names separated by commas, "all", "none", and
@@ -112,7 +113,7 @@ func lasting(kind Kind) span {
 		return span{0, 3 * time.Second}
 	case DatabaseStall: // now and then for longer than the lease: statements come late
 		return span{time.Second, 13 * time.Second}
-	case BrokerFull, BrokerCut, BrokerSilent, BrokerHalf, DatabaseCut, DatabaseHalf:
+	case BrokerFull, BrokerCut, BrokerSilent, BrokerHalf, DatabaseCut, DatabaseHalf, RelayClock:
 		return span{time.Second, 8 * time.Second}
 	case BrokerDelay, DatabaseDelay:
 		return span{2 * time.Second, 8 * time.Second}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -16,16 +17,21 @@ import (
 // reaches it through a proxy of its own.
 const natsVariable = "TORTURE_NATS_URL"
 
+// clockVariable names the file that says how far off a relay's wall clock is;
+// only a relay that was built for it looks.
+const clockVariable = "PG_TIDE_CLOCK_FILE"
+
 // Relay is one of a service's relays, through all the lives of its process.
 type Relay struct {
 	Name string
 	// Database and Broker are the proxies that it connects through.
 	Database, Broker *proxy.Proxy
-	// DatabaseBusy, BrokerBusy and Busy are held by whoever does something to
-	// its connections or its process.
-	DatabaseBusy, BrokerBusy, Busy sync.Mutex
-	Log                            *Log
+	// DatabaseBusy, BrokerBusy, ClockBusy and Busy are held by whoever does
+	// something to its connections, its clock or its process.
+	DatabaseBusy, BrokerBusy, ClockBusy, Busy sync.Mutex
+	Log                                       *Log
 
+	clock       string
 	program     string
 	environment []string
 
@@ -36,6 +42,7 @@ type Relay struct {
 
 func (w *World) newRelay(ctx context.Context, s *Service, n int) (*Relay, error) {
 	r := &Relay{Name: fmt.Sprintf("%s-%d", s.Name, n+1), program: w.options.Program}
+	r.clock = filepath.Join(w.options.Dir, "clock-"+r.Name)
 	var err error
 	if r.Log, err = NewLog(filepath.Join(w.options.Dir, "relay-"+r.Name+".log")); err != nil {
 		return nil, err
@@ -57,6 +64,7 @@ func (w *World) newRelay(ctx context.Context, s *Service, n int) (*Relay, error)
 		"PG_TIDE_HTTP_ADDR=127.0.0.1:0",
 		"PG_TIDE_LOG_FORMAT=json",
 		natsVariable + "=nats://" + r.Broker.Address(),
+		clockVariable + "=" + r.clock,
 	}, w.options.Environment...)
 	return r, nil
 }
@@ -92,8 +100,21 @@ func (r *Relay) PID() int {
 	return 0
 }
 
-// Heal undoes whatever was done to the connections and the process.
+// SetClock sets the wall clock of the process, and of those that follow it, off
+// by so much.
+func (r *Relay) SetClock(by time.Duration) error {
+	fresh := r.clock + ".new"
+	if err := os.WriteFile(fresh, fmt.Appendf(nil, "%d\n", int64(by/time.Second)), 0o644); err != nil {
+		return fmt.Errorf("set the clock of %s: %w", r.Name, err)
+	}
+	return os.Rename(fresh, r.clock)
+}
+
+// Heal undoes whatever was done to the connections, the clock and the process.
 func (r *Relay) Heal(ctx context.Context) error {
+	if err := r.SetClock(0); err != nil {
+		return err
+	}
 	r.Database.Set(proxy.State{})
 	r.Broker.Set(proxy.State{})
 	if p := r.Process(); p != nil && p.Running() {

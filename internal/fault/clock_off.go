@@ -1,0 +1,6 @@
+//go:build !tide_clock
+
+package fault
+
+// FollowClock does nothing in this build.
+func FollowClock() {}
