@@ -50,11 +50,13 @@ TORTURE_DIR ?= torture-artefacts
 
 MUTATION_TABLE ?= $(CURDIR)/mutation-table.md
 
-# A pg-tide whose wall clock can be set while it runs.
+# A pg-tide whose wall clock can be set while it runs. Go's own commands pass
+# by a folder whose name begins so.
+CLOCK := bin/_clock
 .PHONY: bin/pg-tide-torture
 bin/pg-tide-torture:
-	$(GO) run ./internal/torture/clock -dir bin/clock
-	$(GO) build -overlay bin/clock/overlay.json -tags tide_clock -o $@ ./cmd/pg-tide
+	$(GO) run ./internal/torture/clock -dir $(CLOCK)
+	$(GO) build -overlay $(CLOCK)/overlay.json -tags tide_clock -o $@ ./cmd/pg-tide
 
 mutations: ## be wrong on purpose in every way that is known, and see that it is noticed
 	PG_TIDE_MUTATION_TABLE=$(MUTATION_TABLE) $(GO) test -count=1 -parallel 6 -run '^TestAWrongRelayIsNoticed$$' ./e2e

@@ -11,6 +11,7 @@
 package main
 
 import (
+	"context"
 	"bytes"
 	"encoding/json"
 	"flag"
@@ -59,7 +60,7 @@ func write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", dir, err)
 	}
-	root, err := exec.Command("go", "env", "GOROOT").Output()
+	root, err := exec.CommandContext(context.Background(), "go", "env", "GOROOT").Output()
 	if err != nil {
 		return fmt.Errorf("ask go for GOROOT: %w", err)
 	}

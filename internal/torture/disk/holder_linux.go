@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,8 @@ func start(attributes *syscall.SysProcAttr, bytes int64) (*holder, string, error
 	if err != nil {
 		return nil, "", err
 	}
-	h := &holder{place: place, command: exec.Command("/bin/sh", "-c", script, "sh", strconv.FormatInt(bytes, 10), place)}
+	// It lives until it is released, longer than any call.
+	h := &holder{place: place, command: exec.CommandContext(context.Background(), "/bin/sh", "-c", script, "sh", strconv.FormatInt(bytes, 10), place)}
 	h.command.SysProcAttr = attributes
 	var said strings.Builder
 	h.command.Stderr = &said
