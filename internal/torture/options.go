@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/throwaway"
+	"github.com/pg-tide/pg-tide/internal/torture/disk"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
 	"github.com/pg-tide/pg-tide/internal/torture/process"
 )
@@ -141,10 +142,22 @@ func (s *settled) leaveOut(kinds []plan.Kind) {
 			s.leftOut[kind] = "this system cannot stop a process and let it go on"
 		case kind == plan.RelayClock && !clockCanBeSet(s.Program):
 			s.leftOut[kind] = "the wall clock of this program cannot be set; `make torture` builds one where it can"
+		case kind == plan.BrokerDisk && diskProblem() != nil:
+			s.leftOut[kind] = fmt.Sprintf("NATS cannot have a disk of its own: %v", diskProblem())
 		default:
 			s.kinds = append(s.kinds, kind)
 		}
 	}
+}
+
+// diskProblem says why the broker cannot have a disk that is full at times.
+func diskProblem() error {
+	d, err := disk.New(1 << 20)
+	if err != nil {
+		return err
+	}
+	d.Close()
+	return nil
 }
 
 // clockCanBeSet says whether a program was built with the clock of

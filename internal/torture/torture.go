@@ -60,7 +60,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	s.screen.say(s.heading())
 	s.world, err = world.Build(ctx, world.Options{
 		Program: s.Program, Environment: s.Environment, Major: s.major, Fetched: s.fetched, BinDir: s.binDir,
-		Dir: s.Dir, Relays: relaysEach, Lanes: s.Lanes, Pipelines: s.Pipelines, Retention: s.Retention, Notices: s.Out,
+		Dir: s.Dir, Relays: relaysEach, Lanes: s.Lanes, Pipelines: s.Pipelines, Retention: s.Retention,
+		OwnDisk: slices.Contains(s.kinds, plan.BrokerDisk), Notices: s.Out,
 	})
 	if err == nil {
 		err = s.run(ctx)

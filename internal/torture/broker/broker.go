@@ -65,9 +65,10 @@ type Broker struct {
 	process         *process.Process
 }
 
-// New prepares a server that keeps everything in dir, on a free port. program
-// is a pg-tide that knows Command; output gets its log.
-func New(ctx context.Context, program, dir string, output io.Writer) (*Broker, error) {
+// New prepares a server that keeps its configuration in dir and its data in
+// store, on a free port. program is a pg-tide that knows Command; output gets
+// its log.
+func New(ctx context.Context, program, dir, store string, output io.Writer) (*Broker, error) {
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func New(ctx context.Context, program, dir string, output io.Writer) (*Broker, e
 	}
 	b := &Broker{program: program, config: filepath.Join(dir, "nats.conf"), port: port, output: output}
 	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nserver_name: torture\nlogtime: true\nmax_payload: %d\njetstream { store_dir: %q, max_file: 32G, max_mem: 256M }\n",
-		port, MaxPayload, filepath.Join(dir, "store"))
+		port, MaxPayload, store)
 	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write the configuration of NATS: %w", err)
 	}

@@ -1,5 +1,5 @@
-// Package disk makes a small file system of its own, so that it can be full
-// without harm to anybody else. It lives in a mount namespace that a child
+// Package disk makes a file system of its own, in memory, so that it can be
+// full without harm to anybody else. It lives in a mount namespace that a child
 // holds, and goes when that child does, which is with us at the latest: nothing
 // is mounted where others see it, and nothing stays behind. It refuses to be
 // used for anything that must last.
@@ -8,8 +8,6 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 )
 
 // ErrNotAllowed is wrapped when this system, or this user, cannot have such a disk.
@@ -18,6 +16,7 @@ var ErrNotAllowed = errors.New("no file system can be mounted here")
 // Disk is a file system of a fixed size.
 type Disk struct {
 	dir    string
+	bytes  int64
 	holder *holder
 }
 
@@ -25,38 +24,37 @@ type Disk struct {
 func New(bytes int64) (*Disk, error) {
 	h, dir, err := hold(bytes)
 	if err != nil {
-		return nil, fmt.Errorf("make a small disk: %w", err)
+		return nil, fmt.Errorf("make a disk: %w", err)
 	}
-	return &Disk{dir: dir, holder: h}, nil
+	return &Disk{dir: dir, bytes: bytes, holder: h}, nil
 }
 
 // Dir is where the disk is found, by us and by processes that we start.
 func (d *Disk) Dir() string { return d.dir }
 
-func (d *Disk) filler() string { return filepath.Join(d.dir, "filler") }
+// leastBytes is the least size: none at all means one without an end.
+const leastBytes = 4096
 
-// Fill takes all the room that is left, but for what a last block leaves.
+// Fill leaves no room: the disk becomes as small as what is on it. Who writes
+// meanwhile makes it larger than it was found, so that takes some attempts.
 func (d *Disk) Fill() error {
-	file, err := os.OpenFile(d.filler(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("fill the disk: %w", err)
-	}
-	defer func() { _ = file.Close() }() // what counts was written
-	for _, size := range []int{1 << 20, 4 << 10} {
-		piece := make([]byte, size)
-		for err = nil; err == nil; {
-			_, err = file.Write(piece)
+	const attempts = 50
+	var err error
+	for range attempts {
+		var used int64
+		if used, err = usedBytes(d.dir); err != nil {
+			return fmt.Errorf("look how full the disk is: %w", err)
 		}
-		if !full(err) {
-			return fmt.Errorf("fill the disk: %w", err)
+		if err = d.holder.resize(max(used, leastBytes)); err == nil {
+			return nil
 		}
 	}
-	return nil
+	return fmt.Errorf("fill the disk: %w", err)
 }
 
-// Free gives back what Fill took; it may be called without.
+// Free gives the disk its size again; it may be called without Fill.
 func (d *Disk) Free() error {
-	if err := os.Remove(d.filler()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := d.holder.resize(d.bytes); err != nil {
 		return fmt.Errorf("free the disk: %w", err)
 	}
 	return nil

@@ -11,19 +11,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
-// script mounts in the namespace that it runs in, says so, and waits for the
-// end of its input.
+// script mounts in the namespace that it runs in, says so, and gives the file
+// system each size that it reads, until the end of its input.
 const script = `mount --make-rprivate / 2>/dev/null
-mount -t tmpfs -o "size=$1,mode=0700" tmpfs "$2" && echo mounted && exec cat`
+mount -t tmpfs -o "size=$1,mode=0700" tmpfs "$2" && echo done || exit 1
+while read -r size; do
+	if mount -o "remount,size=$size" "$2" 2>/dev/null; then echo done; else echo refused; fi
+done`
 
 // holder is the child that keeps the namespace.
 type holder struct {
 	command *exec.Cmd
-	input   io.Closer
 	place   string
+
+	mu     sync.Mutex // one question at a time
+	input  io.WriteCloser
+	answer *bufio.Reader
 }
 
 // hold starts a holder: as ourselves in a namespace of users, else as root.
@@ -80,10 +87,25 @@ func (h *holder) await(output io.Reader) error {
 	if err := h.command.Start(); err != nil {
 		return err
 	}
-	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || line != "mounted\n" {
+	h.answer = bufio.NewReader(output)
+	if line, err := h.answer.ReadString('\n'); err != nil || line != "done\n" {
 		return errors.Join(errors.New("mount"), h.command.Wait())
 	}
 	return nil
+}
+
+// resize gives the file system another size. It cannot be less than what is on it.
+func (h *holder) resize(bytes int64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, err := fmt.Fprintf(h.input, "%d\n", bytes); err != nil {
+		return fmt.Errorf("ask for %d bytes: %w", bytes, err)
+	}
+	line, err := h.answer.ReadString('\n')
+	if err == nil && line != "done\n" {
+		err = fmt.Errorf("the size of %d bytes is %s", bytes, strings.TrimSpace(line))
+	}
+	return err
 }
 
 // release ends the child, and with it the namespace and the disk.
@@ -97,4 +119,11 @@ func (h *holder) release() {
 	_ = os.RemoveAll(h.place) // an empty folder
 }
 
-func full(err error) bool { return errors.Is(err, syscall.ENOSPC) }
+// usedBytes is what is on a file system, in whole blocks.
+func usedBytes(dir string) (int64, error) {
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(dir, &stat); err != nil {
+		return 0, err
+	}
+	return int64(stat.Blocks-stat.Bfree) * stat.Bsize, nil
+}

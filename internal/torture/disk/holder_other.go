@@ -8,4 +8,6 @@ func hold(int64) (*holder, string, error) { return nil, "", ErrNotAllowed }
 
 func (*holder) release() {}
 
-func full(error) bool { return false }
+func (*holder) resize(int64) error { return ErrNotAllowed }
+
+func usedBytes(string) (int64, error) { return 0, ErrNotAllowed }

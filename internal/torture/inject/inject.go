@@ -130,6 +130,8 @@ func (i *Injector) do(intake, work context.Context, a *Applied) error {
 		return i.killBroker(intake, work, a)
 	case plan.BrokerFull:
 		return i.fillBroker(intake, work, a)
+	case plan.BrokerDisk:
+		return i.fillDisk(intake, work, a)
 	case plan.BrokerCut, plan.BrokerDelay, plan.BrokerSilent, plan.BrokerHalf,
 		plan.DatabaseCut, plan.DatabaseDelay, plan.DatabaseStall, plan.DatabaseHalf:
 		return i.disturbNetwork(intake, a)
@@ -172,7 +174,7 @@ func (a *Applied) concerns(services []string) bool {
 	switch a.Kind {
 	case plan.RelayClock:
 		return false
-	case plan.BrokerKill, plan.BrokerFull:
+	case plan.BrokerKill, plan.BrokerFull, plan.BrokerDisk:
 		return true
 	case plan.PostgresCrash:
 		return slices.ContainsFunc(a.neighbours, func(name string) bool { return slices.Contains(services, name) })
@@ -271,7 +273,7 @@ func (i *Injector) disturbed(a *Applied, from, to time.Time) bool {
 		switch other.Kind {
 		case plan.PostgresCrash:
 			return other.service.Cluster == a.service.Cluster
-		case plan.BrokerKill, plan.BrokerFull:
+		case plan.BrokerKill, plan.BrokerFull, plan.BrokerDisk:
 			return true
 		}
 		return other.service == a.service

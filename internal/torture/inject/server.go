@@ -110,8 +110,23 @@ func (i *Injector) killBroker(intake, work context.Context, a *Applied) error {
 	return i.World.Broker.Start(work)
 }
 
-// fillBroker leaves the stream no room, as a full disk would: JetStream
-// refuses each message with the reason.
+// fillDisk leaves no room under NATS, which then acknowledges nothing and does
+// not say why. When there is room it is started again.
+func (i *Injector) fillDisk(intake, work context.Context, a *Applied) error {
+	i.World.BrokerBusy.Lock()
+	defer i.World.BrokerBusy.Unlock()
+	i.begins(a, "NATS")
+	err := i.World.Disk.Fill()
+	if err == nil {
+		Sleep(intake, a.For)
+	}
+	err = errors.Join(err, i.World.Disk.Free())
+	i.World.Broker.Kill()
+	return errors.Join(err, i.World.Broker.Start(work))
+}
+
+// fillBroker leaves the stream no room: JetStream refuses each message with
+// the reason.
 func (i *Injector) fillBroker(intake, work context.Context, a *Applied) error {
 	limit := func(full bool) error {
 		ctx, cancel := context.WithTimeout(work, askTimeout)

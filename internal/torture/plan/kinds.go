@@ -21,6 +21,7 @@ const (
 	PostgresCrash Kind = "postgres-crash"  // immediate stop of PostgreSQL, and restart
 	BrokerKill    Kind = "broker-kill"     // SIGKILL of NATS, and restart
 	BrokerFull    Kind = "broker-full"     // the stream takes no more bytes
+	BrokerDisk    Kind = "broker-disk"     // the disk under NATS is full; NATS starts again when it has room
 	BrokerCut     Kind = "broker-cut"      // connections between a relay and NATS are closed and refused
 	BrokerDelay   Kind = "broker-delay"    // they are slow
 	BrokerSilent  Kind = "broker-silent"   // they pass nothing, and go on later
@@ -52,7 +53,7 @@ func All() []Kind {
 // Scheduled lists the kinds that come and go.
 func Scheduled() []Kind {
 	return []Kind{RelayKill, RelayFreeze, RelayStop, BackendKill, PostgresCrash, BrokerKill, BrokerFull,
-		BrokerCut, BrokerDelay, BrokerSilent, BrokerHalf,
+		BrokerDisk, BrokerCut, BrokerDelay, BrokerSilent, BrokerHalf,
 		DatabaseCut, DatabaseDelay, DatabaseStall, DatabaseHalf,
 		SlowInsert, Pause, Reconfigure, Maintain, RelayClock}
 }
@@ -113,7 +114,7 @@ func lasting(kind Kind) span {
 		return span{0, 3 * time.Second}
 	case DatabaseStall: // now and then for longer than the lease: statements come late
 		return span{time.Second, 13 * time.Second}
-	case BrokerFull, BrokerCut, BrokerSilent, BrokerHalf, DatabaseCut, DatabaseHalf, RelayClock:
+	case BrokerFull, BrokerDisk, BrokerCut, BrokerSilent, BrokerHalf, DatabaseCut, DatabaseHalf, RelayClock:
 		return span{time.Second, 8 * time.Second}
 	case BrokerDelay, DatabaseDelay:
 		return span{2 * time.Second, 8 * time.Second}

@@ -15,9 +15,14 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/run"
 	"github.com/pg-tide/pg-tide/internal/torture/broker"
+	"github.com/pg-tide/pg-tide/internal/torture/disk"
 )
 
 const connectTimeout = 5 * time.Second
+
+// diskBytes is the size of the broker's own disk. It is memory, of which it
+// takes what it holds: about a gigabyte for half an hour.
+const diskBytes = 16 << 30
 
 // inboxRemembers is how many retentions of the outboxes an inbox keeps: a
 // redelivery must find it remembering.
@@ -42,13 +47,17 @@ type Options struct {
 	// Retention is that of the outboxes; inboxes keep messages, and remember
 	// event ids, several times as long. 0 leaves the defaults.
 	Retention time.Duration
-	Notices   io.Writer
+	// OwnDisk puts the broker's data on a disk that can be full.
+	OwnDisk bool
+	Notices io.Writer
 }
 
 // World is the whole bus.
 type World struct {
 	Clusters []*Cluster
 	Broker   *broker.Broker
+	// Disk is under the broker's data; nil without OwnDisk.
+	Disk *disk.Disk
 	// BrokerBusy is held by whoever stops and starts the broker.
 	BrokerBusy sync.Mutex
 	// FullBusy is held by whoever leaves the stream no room.
@@ -71,7 +80,15 @@ func (w *World) build(ctx context.Context) error {
 	if w.brokerLog, err = NewLog(filepath.Join(w.options.Dir, "nats.log")); err != nil {
 		return err
 	}
-	if w.Broker, err = broker.New(ctx, w.options.Program, filepath.Join(w.options.Dir, "nats"), w.brokerLog); err != nil {
+	dir := filepath.Join(w.options.Dir, "nats")
+	store := filepath.Join(dir, "store")
+	if w.options.OwnDisk {
+		if w.Disk, err = disk.New(diskBytes); err != nil {
+			return err
+		}
+		store = filepath.Join(w.Disk.Dir(), "store")
+	}
+	if w.Broker, err = broker.New(ctx, w.options.Program, dir, store, w.brokerLog); err != nil {
 		return err
 	}
 	if err := w.Broker.Start(ctx); err != nil {
@@ -223,6 +240,9 @@ func (w *World) Close(ctx context.Context) error {
 	err := run.Together(context.WithoutCancel(ctx), work...)
 	if w.Broker != nil {
 		w.Broker.Kill()
+	}
+	if w.Disk != nil {
+		w.Disk.Close()
 	}
 	if w.brokerLog != nil {
 		err = errors.Join(err, w.brokerLog.Close())
