@@ -120,7 +120,7 @@ func (s *Supervisor) oversee(ctx, work context.Context, trigger chan struct{}, b
 			if b.err == nil {
 				lapsed := s.lease.renew(b.begun)
 				held = true
-				s.adopt(work, b.specs, lapsed, ended, trigger)
+				s.adopt(work, b.specs, lapsed, ended)
 			}
 			if b.err == nil && !changed.IsZero() && !b.begun.at.Before(changed) {
 				changed = time.Time{}
@@ -185,7 +185,7 @@ func (s *Supervisor) noteBeat(b beat) {
 
 // adopt makes the fleet what specs say. lapsed says that the lease had ended
 // before: what is not ours any more may be another relay's already.
-func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed bool, ended chan *member, trigger chan struct{}) {
+func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed bool, ended chan *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	owned := map[int64]bool{}
@@ -194,7 +194,9 @@ func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed b
 		owned[spec.ID] = !spec.Surplus
 		switch {
 		case !runs && (spec.Surplus || s.lost[spec.ID] == spec.Fence):
-			s.release(work, spec, trigger)
+			// Nobody is told to look again at once: if it fails each time, that
+			// would go round without a pause.
+			s.beside(work, func(work context.Context) { s.release(work, spec) })
 		case !runs:
 			s.launch(work, spec, ended)
 		case spec.Surplus: // stopped below
@@ -264,17 +266,18 @@ func (s *Supervisor) replace(work context.Context, m *member, ended chan *member
 	if !m.stopping {
 		s.lost[m.spec.ID] = m.spec.Fence
 	}
-	s.release(work, m.spec, trigger)
+	spec := m.spec
+	s.beside(work, func(work context.Context) {
+		s.release(work, spec)
+		signal(trigger)
+	})
 }
 
-// release gives up a pipeline that does not run here.
-func (s *Supervisor) release(work context.Context, spec pipeline.Spec, trigger chan struct{}) {
-	registry, limit := s.registry, s.options.CloseTimeout
-	s.beside(work, func(work context.Context) {
-		_ = call(work, limit, database, "release", func(ctx context.Context) error {
-			return registry.Release(ctx, spec.ID, spec.Fence)
-		}) // if it fails the next heartbeat shows the pipeline again
-		signal(trigger)
+// release gives up a pipeline that does not run here. If that fails the next
+// heartbeat shows it again.
+func (s *Supervisor) release(work context.Context, spec pipeline.Spec) {
+	_ = call(work, s.options.CloseTimeout, database, "release", func(ctx context.Context) error {
+		return s.registry.Release(ctx, spec.ID, spec.Fence)
 	})
 }
 

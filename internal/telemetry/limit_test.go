@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,8 +20,26 @@ import (
 type journal struct {
 	*slog.Logger
 	flush func()
-	out   bytes.Buffer
+	out   output
 	begun time.Time
+}
+
+// output is read while a line that was held may be on its way.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // written makes what was logged short: seconds, message, state, reason, held back.
