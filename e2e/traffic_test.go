@@ -62,10 +62,12 @@ create table effect (id bigint generated always as identity, event_id text not n
 create table saves (at timestamptz not null default clock_timestamp(), relay text not null);
 create function note_save() returns trigger language plpgsql security definer as $$
 begin
-    insert into public.saves (relay) values (current_setting('application_name'));
+    -- a statement of a superseded relay inserts nothing
+    insert into public.saves (relay) select current_setting('application_name') where exists (select from added);
     return null;
 end $$;
-create trigger note_save after insert on tide.payment_triggers_inbox for each statement execute function note_save();`
+create trigger note_save after insert on tide.payment_triggers_inbox
+    referencing new table as added for each statement execute function note_save();`
 
 // newTraffic makes the two services on databases that have the schema.
 func newTraffic(t *testing.T, orders, payments *service, brokerURL, sink string) *traffic {

@@ -75,7 +75,7 @@ var rules = map[string]rule{
 	"internal/torture/proxy":   {ours: []string{"internal/run"}},
 	"internal/torture/traffic": {outside: []string{pgx}},
 	"internal/torture/broker":  {ours: []string{"internal/torture/process"}, outside: []string{nats}},
-	"internal/torture/world": {ours: []string{"internal/torture/broker", "internal/torture/process", "internal/torture/proxy",
+	"internal/torture/world": {ours: []string{"internal/torture/broker", "internal/torture/disk", "internal/torture/process", "internal/torture/proxy",
 		"internal/torture/traffic", "internal/throwaway", "internal/run", "schema"}, outside: []string{pgx, nats}},
 	"internal/torture/inject": {ours: []string{"internal/torture/check", "internal/torture/plan", "internal/torture/proxy", "internal/torture/traffic",
 		"internal/torture/world", "internal/run"}, outside: []string{pgx, nats}},
