@@ -56,8 +56,8 @@ func takesBatches(info *jetstream.StreamInfo) error {
 	if info.Config.AllowAtomicPublish {
 		return nil
 	}
-	return misconfigured("stream %s takes no atomic batches (allow_atomic is off), and the pipeline is atomic; allow them (nats stream edit %s --allow-batch), or leave out atomic",
-		info.Config.Name, info.Config.Name)
+	return misconfigured("stream %s takes no atomic batches (allow_atomic is off), and the pipeline is atomic; set allow_atomic in the configuration of the stream, or leave out atomic",
+		info.Config.Name)
 }
 
 // batchLimits is what the broker showed of its limits: it does not tell them.
