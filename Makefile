@@ -19,7 +19,7 @@ build: ## build the static binary into bin/
 test: ## run every test (brings PostgreSQL and NATS by itself)
 	@$(if $(HAVE_CC),,echo "no C compiler found: running without the race detector")
 	@$(GO) run ./internal/testkit/pgfetch
-	$(TOOLS) gotestsum --format pkgname-and-test-fails --hide-summary=output -- $(RACE) -count=1 -timeout 20m $(PACKAGES)
+	$(TOOLS) gotestsum --format pkgname-and-test-fails -- $(RACE) -count=1 -timeout 20m $(PACKAGES)
 
 fmt: ## format the Go code
 	gofmt -w $$(git ls-files '*.go')

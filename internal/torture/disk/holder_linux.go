@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,10 +18,14 @@ import (
 
 // script mounts in the namespace that it runs in, says so, and gives the file
 // system each size that it reads, until the end of its input.
+//
+// A change of the mount names device and folder, as the mount did. With the
+// folder alone, mount repeats all options that the system shows, among them the
+// owner by a number that a namespace of users does not have, and is refused.
 const script = `mount --make-rprivate / 2>/dev/null
 mount -t tmpfs -o "size=$1,mode=0700" tmpfs "$2" && echo done || exit 1
 while read -r size; do
-	if mount -o "remount,size=$size" "$2" 2>/dev/null; then echo done; else echo refused; fi
+	if mount -t tmpfs -o "remount,size=$size" tmpfs "$2" 2>/dev/null; then echo done; else echo refused; fi
 done`
 
 // holder is the child that keeps the namespace.
@@ -43,12 +48,25 @@ func hold(bytes int64) (*holder, string, error) {
 	var problems []error
 	for _, attributes := range []*syscall.SysProcAttr{users, {Cloneflags: syscall.CLONE_NEWNS}} {
 		h, dir, err := start(attributes, bytes)
-		if err == nil {
+		switch {
+		case err == nil:
 			return h, dir, nil
+		case !refused(err):
+			return nil, "", err // something is broken, and that must not pass for a refusal
 		}
 		problems = append(problems, err)
 	}
 	return nil, "", fmt.Errorf("%w: %w", ErrNotAllowed, errors.Join(problems...))
+}
+
+// errMount is that the child was not let mount; what it said stands behind it.
+var errMount = errors.New("mount")
+
+// refused says whether the system, or its settings, do not let us.
+func refused(err error) bool {
+	return errors.Is(err, errMount) || slices.ContainsFunc(
+		[]error{syscall.EPERM, syscall.EACCES, syscall.ENOSYS, syscall.EINVAL, syscall.ENOSPC}, // the last: no more namespaces
+		func(refusal error) bool { return errors.Is(err, refusal) })
 }
 
 func start(attributes *syscall.SysProcAttr, bytes int64) (*holder, string, error) {
@@ -89,7 +107,12 @@ func (h *holder) await(output io.Reader) error {
 	}
 	h.answer = bufio.NewReader(output)
 	if line, err := h.answer.ReadString('\n'); err != nil || line != "done\n" {
-		return errors.Join(errors.New("mount"), h.command.Wait())
+		err = h.command.Wait()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.ExitCode() == 1 { // as the script says it
+			return fmt.Errorf("%w: %w", errMount, err)
+		}
+		return fmt.Errorf("hold a disk: %w", err)
 	}
 	return nil
 }
