@@ -2337,6 +2337,17 @@ begin
     end if;
     delete from tide.relay_instance i where i.heartbeat_at < clock_timestamp() - interval '1 hour';
 
+    -- As tide.outbox_create does, and for its reason: a restored dump and an
+    -- upgrade bring outboxes that nobody has analyzed.
+    if (select c.reltuples < 0 from pg_class c where c.oid = 'tide.outbox'::regclass) then
+        begin
+            analyze tide.outbox;
+        exception
+            when lock_not_available then
+                null; -- another time
+        end;
+    end if;
+
     for candidate in select o.id, o.name from tide.outbox o order by o.id loop
         outbox := candidate.name;
         detail := null;
@@ -2821,6 +2832,10 @@ begin
         return false;
     end if;
     update tide.outbox_part p set outbox_id = new_id, used_since = now() where p.part = new_part;
+    -- Of a table that was never analyzed the planner thinks that it is ten
+    -- pages long. Publishing would find its row through the index then, which
+    -- costs several times what a look at the one page does.
+    analyze tide.outbox;
     return true;
 end
 $$;

@@ -31,6 +31,17 @@ begin
     end if;
     delete from tide.relay_instance i where i.heartbeat_at < clock_timestamp() - interval '1 hour';
 
+    -- As tide.outbox_create does, and for its reason: a restored dump and an
+    -- upgrade bring outboxes that nobody has analyzed.
+    if (select c.reltuples < 0 from pg_class c where c.oid = 'tide.outbox'::regclass) then
+        begin
+            analyze tide.outbox;
+        exception
+            when lock_not_available then
+                null; -- another time
+        end;
+    end if;
+
     for candidate in select o.id, o.name from tide.outbox o order by o.id loop
         outbox := candidate.name;
         detail := null;
