@@ -1,1 +1,1 @@
-select tide.outbox_publish('orders', 'orders', '{"event_type": "order.created", "order_id": "ORD-001", "customer_id": "CUST-42", "total": 149.99, "items": [{"sku": "WIDGET-A", "qty": 2}, {"sku": "GADGET-B", "qty": 1}]}', key => '7');
+select tide.outbox_publish('orders', 'orders', $2, key => $1)

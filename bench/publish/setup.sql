@@ -1,4 +1,5 @@
 select tide.outbox_create('orders');
+
 -- an outbox as one writes it by hand, with its primary key and nothing else
 create table plain (
     id         bigint generated always as identity primary key,
@@ -9,4 +10,24 @@ create table plain (
     payload    jsonb not null,
     headers    jsonb not null default '{}',
     created_at timestamptz not null default clock_timestamp()
+);
+
+-- the same insert behind a function, which does nothing else
+create table behind_function (like plain including all);
+create function insert_plain(stream text, key text, payload jsonb) returns uuid
+language plpgsql
+as $$
+declare
+    new_id uuid := gen_random_uuid();
+begin
+    insert into behind_function (event_id, stream, key, payload)
+    values (new_id, insert_plain.stream, insert_plain.key, insert_plain.payload);
+    return new_id;
+end
+$$;
+
+-- what the service writes besides
+create table placed_order (
+    id       bigint generated always as identity primary key,
+    customer text not null
 );

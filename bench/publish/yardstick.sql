@@ -1,1 +1,1 @@
-insert into plain (stream, key, payload) values ('orders', '7', '{"event_type": "order.created", "order_id": "ORD-001", "customer_id": "CUST-42", "total": 149.99, "items": [{"sku": "WIDGET-A", "qty": 2}, {"sku": "GADGET-B", "qty": 1}]}');
+insert into plain (stream, key, payload) values ('orders', $1, $2)

@@ -1,0 +1,1 @@
+insert into placed_order (customer) values ($1)

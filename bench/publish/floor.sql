@@ -1,0 +1,1 @@
+select insert_plain('orders', $1, $2)

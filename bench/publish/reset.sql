@@ -1,3 +1,0 @@
-truncate plain;
-truncate tide.outbox_event;
-checkpoint;
