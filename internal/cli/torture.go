@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pg-tide/pg-tide/internal/broker"
 	"github.com/pg-tide/pg-tide/internal/torture"
-	"github.com/pg-tide/pg-tide/internal/torture/broker"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
 )
 
@@ -86,13 +86,13 @@ func (p *program) runTorture(ctx context.Context, options torture.Options) error
 	return nil
 }
 
-// brokerCommand is the process that the torture kills and restarts.
+// brokerCommand is the process that torture and bench run for themselves.
 func (p *program) brokerCommand() *cobra.Command {
 	var config string
 	command := &cobra.Command{
 		Use:     broker.Command,
-		Short:   "The broker of the torture, in a process of its own",
-		Example: "  pg-tide torture-broker --config-file nats.conf",
+		Short:   "NATS with JetStream for torture and bench, in a process of its own",
+		Example: "  pg-tide broker --config-file nats.conf",
 		Hidden:  true,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

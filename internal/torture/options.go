@@ -13,10 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/process"
 	"github.com/pg-tide/pg-tide/internal/throwaway"
 	"github.com/pg-tide/pg-tide/internal/torture/disk"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
-	"github.com/pg-tide/pg-tide/internal/torture/process"
 )
 
 // Options say what is tortured, and how hard.

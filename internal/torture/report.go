@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pg-tide/pg-tide/internal/torture/broker"
+	"github.com/pg-tide/pg-tide/internal/broker"
 	"github.com/pg-tide/pg-tide/internal/torture/check"
 	"github.com/pg-tide/pg-tide/internal/torture/inject"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pg-tide/pg-tide/internal/torture/process"
+	"github.com/pg-tide/pg-tide/internal/process"
 	"github.com/pg-tide/pg-tide/internal/torture/proxy"
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pg-tide/pg-tide/internal/broker"
 	"github.com/pg-tide/pg-tide/internal/run"
-	"github.com/pg-tide/pg-tide/internal/torture/broker"
 	"github.com/pg-tide/pg-tide/internal/torture/disk"
 )
 
@@ -23,6 +23,9 @@ const connectTimeout = 5 * time.Second
 // diskBytes is the size of the broker's own disk. It is memory, of which it
 // takes what it holds: about a gigabyte for half an hour.
 const diskBytes = 16 << 30
+
+// maxPayload is the largest message that the broker takes, in bytes.
+const maxPayload = 16 << 10
 
 // inboxRemembers is how many retentions of the outboxes an inbox keeps: a
 // redelivery must find it remembering.
@@ -88,7 +91,9 @@ func (w *World) build(ctx context.Context) error {
 		}
 		store = filepath.Join(w.Disk.Dir(), "store")
 	}
-	if w.Broker, err = broker.New(ctx, w.options.Program, dir, store, w.brokerLog); err != nil {
+	if w.Broker, err = broker.New(ctx, broker.Options{
+		Program: w.options.Program, Name: "torture", Dir: dir, Store: store, MaxPayload: maxPayload, Output: w.brokerLog,
+	}); err != nil {
 		return err
 	}
 	if err := w.Broker.Start(ctx); err != nil {

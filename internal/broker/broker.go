@@ -17,14 +17,11 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/pg-tide/pg-tide/internal/torture/process"
+	"github.com/pg-tide/pg-tide/internal/process"
 )
 
 // Command is the hidden subcommand that calls Serve.
-const Command = "torture-broker"
-
-// MaxPayload is the largest message that the server takes, in bytes.
-const MaxPayload = 16 << 10
+const Command = "broker"
 
 const (
 	startTimeout = 30 * time.Second
@@ -65,20 +62,36 @@ type Broker struct {
 	process         *process.Process
 }
 
-// New prepares a server that keeps its configuration in dir and its data in
-// store, on a free port. program is a pg-tide that knows Command; output gets
-// its log.
-func New(ctx context.Context, program, dir, store string, output io.Writer) (*Broker, error) {
+// Options say what server to prepare.
+type Options struct {
+	// Program is a pg-tide that knows Command.
+	Program string
+	// Name is the server's.
+	Name string
+	// Dir gets its configuration, Store its data.
+	Dir, Store string
+	// MaxPayload is the largest message that it takes, in bytes; 0 leaves
+	// NATS's own limit.
+	MaxPayload int
+	// Output gets its log.
+	Output io.Writer
+}
+
+// New prepares a server on a free port.
+func New(ctx context.Context, o Options) (*Broker, error) {
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make a place for NATS: %w", err)
 	}
-	b := &Broker{program: program, config: filepath.Join(dir, "nats.conf"), port: port, output: output}
-	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nserver_name: torture\nlogtime: true\nmax_payload: %d\njetstream { store_dir: %q, max_file: 32G, max_mem: 256M }\n",
-		port, MaxPayload, store)
+	b := &Broker{program: o.Program, config: filepath.Join(o.Dir, "nats.conf"), port: port, output: o.Output}
+	text := fmt.Sprintf("host: 127.0.0.1\nport: %d\nserver_name: %q\nlogtime: true\njetstream { store_dir: %q, max_file: 32G, max_mem: 256M }\n",
+		port, o.Name, o.Store)
+	if o.MaxPayload > 0 {
+		text += fmt.Sprintf("max_payload: %d\n", o.MaxPayload)
+	}
 	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write the configuration of NATS: %w", err)
 	}

@@ -15,7 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/pg-tide/pg-tide/internal/torture/process"
+	"github.com/pg-tide/pg-tide/internal/process"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
