@@ -140,3 +140,49 @@ func TestRolesThatWereMissingGetTheirRightsLater(t *testing.T) {
 	exec(t, service, `select * from tide.inbox_pending('payment_triggers')`)
 	exec(t, service, `select * from tide."payment_triggers_inbox"`)
 }
+
+// A relay's save has locked its row of pipeline_owner and not yet looked, by
+// the foreign key, whether the pipeline is there.
+func TestNobodyDeadlocksWithASave(t *testing.T) {
+	for name, sql := range map[string]string{
+		"delete": `select tide.relay_delete('p')`,
+		"rewind": `select tide.relay_rewind('p', '-infinity')`,
+		"pause":  `select tide.relay_disable('p')`,
+		"change": `select tide.relay_set_outbox('p', 'o', ` + natsSink + `::jsonb || '{"batch_size": 7}')`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := embedded(t, 0)
+			exec(t, conn, `select tide.outbox_create('o'); select tide.relay_set_outbox('p', 'o', `+natsSink+`)`)
+			relay := pgtest.Conn(t, conn.Config().ConnString())
+			exec(t, relay, `begin`)
+			exec(t, relay, `select from tide.pipeline_owner for share`)
+			asking := pgtest.Conn(t, conn.Config().ConnString())
+			asked := make(chan error, 1)
+			go func() {
+				_, err := asking.Exec(t.Context(), sql)
+				asked <- err
+			}()
+			// Until it waits for the owner's row, or has needed none.
+			var answer error
+			ended := false
+			for !ended && !value[bool](t, conn, `select pg_blocking_pids($1) <> '{}'`, asking.PgConn().PID()) {
+				select {
+				case answer = <-asked:
+					ended = true
+				default:
+				}
+			}
+			if _, err := relay.Exec(t.Context(), `insert into tide.pipeline_position (pipeline_id, seq, snapshot, last_id, bound, floor_id, incarnation)
+				select id, 1, pg_current_snapshot(), 0, pg_current_xact_id(), 0, 1 from tide.pipeline`); err != nil {
+				t.Errorf("the save failed: %v", err)
+			}
+			exec(t, relay, `commit`)
+			if !ended {
+				answer = <-asked
+			}
+			if answer != nil {
+				t.Errorf("%s failed: %v", sql, answer)
+			}
+		})
+	}
+}

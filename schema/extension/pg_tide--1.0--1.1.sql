@@ -3419,7 +3419,11 @@ $$;
 comment on function tide.pipeline_forget_position(integer) is
 'Makes a pipeline start again at the beginning of its outbox.';
 
--- The row of a pipeline, locked; an error when there is none.
+-- The row of a pipeline, locked against a change of it; an error when there is
+-- none. Whatever a relay writes locks its row of pipeline_owner and then, by a
+-- foreign key, the pipeline's row against removal. With "for update" here a
+-- save that has the owner's row would wait for the pipeline's, and whoever
+-- called this one would wait for the owner's: a deadlock.
 create or replace function tide.pipeline_find(name text) returns tide.pipeline
 language plpgsql
 volatile
@@ -3428,7 +3432,7 @@ as $$
 declare
     pipeline tide.pipeline;
 begin
-    select p.* into pipeline from tide.pipeline p where p.name = pipeline_find.name for update;
+    select p.* into pipeline from tide.pipeline p where p.name = pipeline_find.name for no key update;
     if not found then
         perform tide.refuse_unknown('pipeline', name, array(select p.name from tide.pipeline p));
     end if;
@@ -3487,6 +3491,8 @@ $$;
 comment on function tide.relay_switch(text, boolean) is
 'Pauses or resumes a pipeline; says whether that changed anything.';
 
+-- Locks: the rows of pipeline_owner and of the pipeline, in the order in which
+-- a relay does. It waits for a relay's statement at most.
 create or replace function tide.relay_delete(name text, if_exists boolean default false) returns boolean
 language plpgsql
 volatile
@@ -3507,6 +3513,7 @@ begin
             message = format('pipeline "%s" is deleted together with its %s dead letters', name, waiting),
             hint = 'Roll back if you still need them; tide.dead_letters shows them.';
     end if;
+    perform from tide.pipeline_owner o where o.pipeline_id = pipeline.id for update;
     delete from tide.pipeline p where p.id = pipeline.id;
     perform pg_notify('tide_relay', name);
     return true;

@@ -1,7 +1,5 @@
-select tide.outbox_create('orders');
-
 -- an outbox as one writes it by hand, with its primary key and nothing else
-create table plain (
+create table by_hand (
     id         bigint generated always as identity primary key,
     event_id   uuid not null default gen_random_uuid(),
     stream     text not null,
@@ -13,15 +11,15 @@ create table plain (
 );
 
 -- the same insert behind a function, which does nothing else
-create table behind_function (like plain including all);
-create function insert_plain(stream text, key text, payload jsonb) returns uuid
+create table by_hand_through_function (like by_hand including all);
+create function insert_by_hand(stream text, key text, payload jsonb) returns uuid
 language plpgsql
 as $$
 declare
     new_id uuid := gen_random_uuid();
 begin
-    insert into behind_function (event_id, stream, key, payload)
-    values (new_id, insert_plain.stream, insert_plain.key, insert_plain.payload);
+    insert into by_hand_through_function (event_id, stream, key, payload)
+    values (new_id, insert_by_hand.stream, insert_by_hand.key, insert_by_hand.payload);
     return new_id;
 end
 $$;

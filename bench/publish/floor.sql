@@ -1,1 +1,0 @@
-select insert_plain('orders', $1, $2)

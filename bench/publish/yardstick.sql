@@ -1,1 +1,0 @@
-insert into plain (stream, key, payload) values ('orders', $1, $2)

@@ -1,0 +1,92 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Options say what is measured, and where.
+type Options struct {
+	// Cases are names of Cases; none means all.
+	Cases []string
+	// Rounds is how often each contender runs; the first round warms up and
+	// is not counted.
+	Rounds int
+	// Sizes are those of an event's payload, in bytes.
+	Sizes []int
+	// Events is how many are moved in a run.
+	Events int
+	// Lanes is how many a pipeline has.
+	Lanes int
+	// PostgresURL and NATSURL name servers to use instead of throwaway ones.
+	PostgresURL, NATSURL string
+	// With is SQL that is run in each database after the schema was installed,
+	// to try a change.
+	With string
+	// Program is the pg-tide that is measured; empty means this very program.
+	Program string
+	// Progress gets what is going on; Live redraws one line of it.
+	Progress io.Writer
+	Live     bool
+}
+
+// The defaults, and the least and most that makes sense.
+const (
+	DefaultRounds = 5
+	DefaultEvents = 200_000
+
+	leastSize   = 40
+	mostSize    = 512 << 10
+	leastEvents = 1000
+)
+
+// DefaultSizes are the payloads that are measured, in bytes.
+func DefaultSizes() []int { return []int{200, 1024} }
+
+// OptionError is a wrong option: the caller's mistake.
+type OptionError struct{ text string }
+
+// Error names the option, its value and the rule.
+func (e *OptionError) Error() string { return e.text }
+
+func wrong(format string, args ...any) error { return &OptionError{fmt.Sprintf(format, args...)} }
+
+// settle fills in the defaults and checks the rest.
+func (o Options) settle() (Options, error) {
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	if o.Program == "" {
+		program, err := os.Executable()
+		if err != nil {
+			return o, fmt.Errorf("find this program: %w", err)
+		}
+		o.Program = program
+	}
+	for _, name := range o.Cases {
+		if !slices.Contains(CaseNames(), name) {
+			return o, wrong("there is no case %q; the cases are %s", name, strings.Join(CaseNames(), ", "))
+		}
+	}
+	if len(o.Cases) == 0 {
+		o.Cases = CaseNames()
+	}
+	if o.Rounds < 1 || o.Rounds > 1000 {
+		return o, wrong("--rounds is %d; it must be from 1 to 1000", o.Rounds)
+	}
+	if o.Events < leastEvents {
+		return o, wrong("--events is %d; it must be %d at least", o.Events, leastEvents)
+	}
+	if o.Lanes < 1 || o.Lanes > 64 {
+		return o, wrong("--lanes is %d; it must be from 1 to 64", o.Lanes)
+	}
+	for _, size := range o.Sizes {
+		if size < leastSize || size > mostSize {
+			return o, wrong("--size is %d; it must be from %d to %d bytes", size, leastSize, mostSize)
+		}
+	}
+	return o, nil
+}

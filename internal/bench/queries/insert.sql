@@ -1,0 +1,1 @@
+insert into by_hand (stream, key, payload) values ('orders', $1, $2)

@@ -1,0 +1,1 @@
+select insert_by_hand('orders', $1, $2)

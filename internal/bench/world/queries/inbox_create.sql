@@ -1,0 +1,1 @@
+select tide.inbox_create($1)

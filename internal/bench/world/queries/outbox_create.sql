@@ -1,0 +1,1 @@
+select tide.outbox_create($1)

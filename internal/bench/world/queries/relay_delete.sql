@@ -1,0 +1,1 @@
+select tide.relay_delete($1)

@@ -1,0 +1,1 @@
+update by_hand_position set last_id = $1
