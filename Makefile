@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo torture mutations mutations-torture install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify demo bench torture mutations mutations-torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -43,6 +43,9 @@ verify: ## fail when a generated file differs from its source
 
 demo: ## see the whole bus move
 	$(GO) run ./cmd/pg-tide demo
+
+bench: ## measure everything beside loops written by hand
+	$(GO) run ./cmd/pg-tide bench
 
 # How long each run takes, and where it leaves what it found.
 TORTURE_FOR ?= 30m

@@ -11,7 +11,7 @@ import (
 )
 
 // Publishing takes no lock that serialises commits, and notifies nobody while
-// no relay sleeps. What it costs is measured by the program in bench/publish.
+// no relay sleeps. What it costs is measured by `pg-tide bench publish`.
 func TestPromise10PublishingStaysCheap(t *testing.T) {
 	t.Parallel()
 	const writers = 16

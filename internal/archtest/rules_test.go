@@ -26,7 +26,6 @@ var rules = map[string]rule{
 	"schema":          {outside: []string{pgx}},
 	"schema/generate": {ours: []string{"schema", "internal/testkit/pgtest", "internal/throwaway"}, outside: []string{pgx}},
 	"cmd/pg-tide":     {ours: []string{"internal/cli"}},
-	"bench":           {ours: []string{"schema", "internal/throwaway"}, outside: []string{pgx}},
 
 	"internal/fault":    {},
 	"internal/message":  {},
@@ -58,8 +57,13 @@ var rules = map[string]rule{
 	"internal/httpserver": {},
 	"internal/app":        {ours: everything, outside: []string{"github.com/prometheus/client_golang"}},
 	"internal/cli": {ours: []string{"internal/app", "internal/builtin", "internal/catalog", "internal/config", "internal/demo",
-		"internal/broker", "internal/listing", "internal/telemetry", "internal/torture/", "schema"},
+		"internal/bench/", "internal/broker", "internal/listing", "internal/telemetry", "internal/torture/", "schema"},
 		outside: []string{pgx, "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "go.yaml.in/yaml/v3"}},
+
+	"internal/bench":           {ours: []string{"internal/bench/"}, outside: []string{pgx, nats}},
+	"internal/bench/report":    {},
+	"internal/bench/world":     {ours: []string{"internal/broker", "internal/process", "internal/throwaway", "schema"}, outside: []string{pgx, nats}},
+	"internal/bench/yardstick": {outside: []string{pgx, nats}},
 
 	"internal/process":   {ours: []string{"internal/run"}},
 	"internal/broker":    {ours: []string{"internal/process"}, outside: []string{nats}},

@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
 // measurement is one case: it fills the report.
 type measurement struct {
 	name, about string
-	run         func(ctx context.Context, w *world) ([]Result, error)
+	run         func(ctx context.Context, b *run) ([]report.Result, error)
 }
 
 // measurements are all cases, in the order in which they run.
@@ -44,36 +48,42 @@ func About() string {
 	return text
 }
 
+// run is one call of Run.
+type run struct {
+	*world.World
+	options Options
+}
+
 // Run measures and returns the report. Whatever it started or made is gone
 // when it returns.
-func Run(ctx context.Context, options Options) (report *Report, err error) {
+func Run(ctx context.Context, options Options) (r *report.Report, err error) {
 	options, err = options.settle()
 	if err != nil {
 		return nil, err
 	}
-	report = &Report{Machine: thisMachine(), Begun: time.Now()}
-	w, err := build(ctx, options)
+	r = &report.Report{Machine: report.ThisMachine(), Begun: time.Now()}
+	w, err := world.Build(ctx, options.world())
 	if w != nil {
-		defer func() { err = errors.Join(err, w.close(ctx)) }()
+		defer func() { err = errors.Join(err, w.Close(ctx)) }()
 	}
 	if err != nil {
 		return nil, err
 	}
-	report.Machine.PostgreSQL, report.Machine.NATS = w.postgresVersion, w.natsVersion()
+	r.Machine.PostgreSQL, r.Machine.NATS = w.PostgresVersion, w.NATSVersion()
 	for _, m := range measurements() {
-		if !w.wants(m.name) {
+		if !slices.Contains(options.Cases, m.name) {
 			continue
 		}
-		w.progress.say(m.name + ": " + m.about)
-		results, err := m.run(ctx, w)
+		w.Progress.Say(m.name + ": " + m.about)
+		results, err := m.run(ctx, &run{World: w, options: options})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
-		report.Results = append(report.Results, results...)
+		r.Results = append(r.Results, results...)
 	}
-	w.progress.done()
-	report.Took = time.Since(report.Begun).Seconds()
-	return report, nil
+	w.Progress.Done()
+	r.Took = time.Since(r.Begun).Seconds()
+	return r, nil
 }
 
 // runner does one run of a contender and returns its value.
@@ -84,11 +94,11 @@ type runner struct {
 
 // alternate has the contenders take turns: a machine is never the same for
 // long, and neighbours in time see the same one. The first round warms up.
-func (w *world) alternate(ctx context.Context, what string, runners ...runner) ([]Contender, error) {
-	contenders := make([]Contender, len(runners))
-	for round := range w.options.Rounds + 1 {
+func (b *run) alternate(ctx context.Context, what string, runners ...runner) ([]report.Contender, error) {
+	contenders := make([]report.Contender, len(runners))
+	for round := range b.options.Rounds + 1 {
 		for i, r := range runners {
-			w.progress.show(fmt.Sprintf("%s: %s, round %d of %d", what, r.name, round, w.options.Rounds))
+			b.Progress.Show(fmt.Sprintf("%s: %s, round %d of %d", what, r.name, round, b.options.Rounds))
 			value, err := r.run(ctx)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", r.name, err)
@@ -101,3 +111,27 @@ func (w *world) alternate(ctx context.Context, what string, runners ...runner) (
 	}
 	return contenders, nil
 }
+
+// moveTimeout bounds the wait for anything to arrive.
+const moveTimeout = 15 * time.Minute
+
+// until asks again and again, a few milliseconds apart.
+func until(ctx context.Context, every time.Duration, done func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if is, err := done(); is || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waited in vain: %w", ctx.Err())
+		}
+	}
+}
+
+// since is the rate of what has moved since a time.
+func since(events int, begun time.Time) float64 { return float64(events) / time.Since(begun).Seconds() }

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
 const (
@@ -18,55 +21,55 @@ const (
 )
 
 // measureIdle lets a relay of twenty pipelines do nothing.
-func measureIdle(ctx context.Context, w *world) ([]Result, error) {
-	s, err := w.service(ctx, "orders")
+func measureIdle(ctx context.Context, b *run) ([]report.Result, error) {
+	s, err := b.Service(ctx, "orders")
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.exec(ctx, outboxCreateSQL, "orders"), s.exec(ctx, inboxCreateSQL, "arrived")); err != nil {
+	if err := errors.Join(s.CreateOutbox(ctx, "orders"), s.CreateInbox(ctx, "arrived")); err != nil {
 		return nil, err
 	}
-	if _, err := w.newStream(ctx); err != nil {
+	if _, err := b.newStream(ctx); err != nil {
 		return nil, err
 	}
 	for i := range idlePipelines / 2 {
-		if err := s.forward(ctx, fmt.Sprintf("out%d", i), "orders", w.stream("events"), w.subject("events")); err != nil {
+		if err := s.Forward(ctx, fmt.Sprintf("out%d", i), "orders", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
 			return nil, err
 		}
-		if err := s.reverse(ctx, fmt.Sprintf("in%d", i), "arrived", w.stream("events"), w.subject("events")); err != nil {
+		if err := s.Reverse(ctx, fmt.Sprintf("in%d", i), "arrived", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.startRelay(ctx); err != nil {
+	if err := s.StartRelay(ctx); err != nil {
 		return nil, err
 	}
-	w.progress.show(fmt.Sprintf("idle: settling for %s, then nothing for %s", idleSettle, idleFor))
+	b.Progress.Show(fmt.Sprintf("idle: settling for %s, then nothing for %s", idleSettle, idleFor))
 	if err := sleep(ctx, idleSettle); err != nil {
 		return nil, err
 	}
-	before, err := w.idleSample(ctx, s)
+	before, err := b.idleSample(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	if err := sleep(ctx, idleFor); err != nil {
 		return nil, err
 	}
-	after, err := w.idleSample(ctx, s)
+	after, err := b.idleSample(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	seconds := after.at.Sub(before.at).Seconds()
 	of := fmt.Sprintf("%d pipelines, no events", idlePipelines)
-	one := func(unit, name string, value, limit float64) Result {
-		return Result{Case: "idle", Of: of, Unit: unit, Less: true, Contenders: []Contender{{Name: name, Values: []float64{value}, Limit: limit}}}
+	one := func(unit, name string, value, limit float64) report.Result {
+		return report.Result{Case: "idle", Of: of, Unit: unit, Less: true, Contenders: []report.Contender{{Name: name, Values: []float64{value}, Limit: limit}}}
 	}
-	results := []Result{one("transactions/s", "of all on PostgreSQL", float64(after.transactions-before.transactions-1)/seconds, 3)}
+	results := []report.Result{one("transactions/s", "of all on PostgreSQL", float64(after.transactions-before.transactions-1)/seconds, 3)}
 	if after.memory > 0 {
 		results = append(results,
 			one("% of a core", "the relay", 100*(after.processor-before.processor).Seconds()/seconds, 1),
 			one("MiB", "resident", float64(after.memory)/(1<<20), 60))
 	}
-	return results, errors.Join(w.drop(ctx, s), w.removeStream(ctx, "events"))
+	return results, errors.Join(b.Drop(ctx, s), b.removeEvents(ctx))
 }
 
 // idleState is what a relay has used until now.
@@ -77,15 +80,15 @@ type idleState struct {
 	memory       int64 // resident bytes; 0 where the system does not tell
 }
 
-func (w *world) idleSample(ctx context.Context, s *service) (state idleState, err error) {
-	if err := s.alive(); err != nil {
+func (b *run) idleSample(ctx context.Context, s *world.Service) (state idleState, err error) {
+	if err := s.Alive(); err != nil {
 		return state, err
 	}
 	state.at = time.Now()
-	if err := w.admin.QueryRow(ctx, transactionsSQL, s.database).Scan(&state.transactions); err != nil {
+	if err := b.Admin(ctx, transactionsSQL, s.Database).Scan(&state.transactions); err != nil {
 		return state, fmt.Errorf("count transactions: %w", err)
 	}
-	state.processor, state.memory = used(s.relay.PID())
+	state.processor, state.memory = used(s.PID())
 	return state, nil
 }
 

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
 const (
@@ -32,27 +34,27 @@ var flowServices = []string{"orders", "payments", "stock"}
 type limits struct{ p50, p99, worst float64 }
 
 // measureLatency publishes at a steady rate and sees each event arrive.
-func measureLatency(ctx context.Context, w *world) ([]Result, error) {
-	of := fmt.Sprintf("%d B, %d events/s, three services", w.options.Sizes[0], steadyRate)
+func measureLatency(ctx context.Context, b *run) ([]report.Result, error) {
+	of := fmt.Sprintf("%d B, %d events/s, three services", b.options.Sizes[0], steadyRate)
 	pace := time.Second * time.Duration(len(flowServices)) / steadyRate
-	return w.latencyOf(ctx, "latency", of, pace, int(steadyTime/pace)*max(1, w.options.Rounds/2), limits{3, 15, 100})
+	return b.latencyOf(ctx, "latency", of, pace, int(steadyTime/pace)*max(1, b.options.Rounds/2), limits{3, 15, 100})
 }
 
 // measureQuiet lets everything fall asleep between two events.
-func measureQuiet(ctx context.Context, w *world) ([]Result, error) {
-	of := fmt.Sprintf("%d B, an event every %s", w.options.Sizes[0], quietEvery)
-	return w.latencyOf(ctx, "quiet", of, quietEvery*time.Duration(len(flowServices)), quietEvents*w.options.Rounds/len(flowServices)+1, limits{p50: 5, p99: 20})
+func measureQuiet(ctx context.Context, b *run) ([]report.Result, error) {
+	of := fmt.Sprintf("%d B, an event every %s", b.options.Sizes[0], quietEvery)
+	return b.latencyOf(ctx, "quiet", of, quietEvery*time.Duration(len(flowServices)), quietEvents*b.options.Rounds/len(flowServices)+1, limits{p50: 5, p99: 20})
 }
 
 // latencyOf has each of three services publish a number of events to the next,
 // one every pace.
-func (w *world) latencyOf(ctx context.Context, name, of string, pace time.Duration, events int, l limits) ([]Result, error) {
-	flows, err := w.flows(ctx)
+func (b *run) latencyOf(ctx context.Context, name, of string, pace time.Duration, events int, l limits) ([]report.Result, error) {
+	flows, err := b.flows(ctx)
 	if err != nil {
 		return nil, err
 	}
-	w.progress.show(fmt.Sprintf("%s, %s: %d events of each service", name, of, events))
-	payload := payloadOf(w.options.Sizes[0])
+	b.Progress.Show(fmt.Sprintf("%s, %s: %d events of each service", name, of, events))
+	payload := payloadOf(b.options.Sizes[0])
 	var running sync.WaitGroup
 	failed := make([]error, 2*len(flows))
 	for i, f := range flows {
@@ -70,17 +72,15 @@ func (w *world) latencyOf(ctx context.Context, name, of string, pace time.Durati
 	if err := errors.Join(failed...); err != nil {
 		return nil, err
 	}
-	for _, s := range slices.Clone(w.services) {
-		if err := w.drop(ctx, s); err != nil {
-			return nil, err
-		}
+	if err := b.DropAll(ctx); err != nil {
+		return nil, err
 	}
 	slices.Sort(took)
-	return []Result{{Case: name, Of: of, Unit: "ms", Less: true, Contenders: []Contender{
-		{Name: "half within", Values: []float64{quantile(took, 0.5)}, Limit: l.p50},
-		{Name: "99 % within", Values: []float64{quantile(took, 0.99)}, Limit: l.p99},
+	return []report.Result{{Case: name, Of: of, Unit: "ms", Less: true, Contenders: []report.Contender{
+		{Name: "half within", Values: []float64{report.Quantile(took, 0.5)}, Limit: l.p50},
+		{Name: "99 % within", Values: []float64{report.Quantile(took, 0.99)}, Limit: l.p99},
 		{Name: "the slowest", Values: []float64{took[len(took)-1]}, Limit: l.worst},
-	}}}, w.removeStream(ctx, "events")
+	}}}, b.removeEvents(ctx)
 }
 
 // flow is the way from one service's outbox to the next one's inbox.
@@ -93,34 +93,32 @@ type flow struct {
 }
 
 // flows makes the services, each with an outbox and an inbox.
-func (w *world) flows(ctx context.Context) ([]*flow, error) {
-	services := make([]*service, len(flowServices))
+func (b *run) flows(ctx context.Context) ([]*flow, error) {
+	services := make([]*world.Service, len(flowServices))
 	for i, name := range flowServices {
-		s, err := w.service(ctx, name)
+		s, err := b.Service(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		services[i] = s
-		if err := errors.Join(s.exec(ctx, outboxCreateSQL, "orders"), s.exec(ctx, inboxCreateSQL, "arrived")); err != nil {
+		if err := errors.Join(s.CreateOutbox(ctx, "orders"), s.CreateInbox(ctx, "arrived")); err != nil {
 			return nil, err
 		}
-		if err := s.startRelay(ctx); err != nil {
+		if err := s.StartRelay(ctx); err != nil {
 			return nil, err
 		}
 	}
-	stream := w.stream("events")
-	if _, err := w.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: stream, Subjects: []string{w.subject("flow.>")}, Storage: jetstream.FileStorage,
-	}); err != nil {
-		return nil, fmt.Errorf("create the stream: %w", err)
+	if _, err := b.NewStream(ctx, "events", "flow.>"); err != nil {
+		return nil, err
 	}
+	stream := b.Durable("events")
 	var flows []*flow
 	for i, s := range services {
 		next := services[(i+1)%len(services)]
-		if err := s.forward(ctx, "out", "orders", stream, w.subject("flow."+s.name)); err != nil {
+		if err := s.Forward(ctx, "out", "orders", stream, b.Subject("flow."+s.Name), 1); err != nil {
 			return nil, err
 		}
-		if err := next.reverse(ctx, "in_"+s.name, "arrived", stream, w.subject("flow."+s.name)); err != nil {
+		if err := next.Reverse(ctx, "in_"+s.Name, "arrived", stream, b.Subject("flow."+s.Name), 1); err != nil {
 			return nil, err
 		}
 		f, err := newFlow(ctx, s, next)
@@ -129,15 +127,15 @@ func (w *world) flows(ctx context.Context) ([]*flow, error) {
 		}
 		flows = append(flows, f)
 	}
-	return flows, w.settled(ctx, flows)
+	return flows, b.settled(ctx, flows)
 }
 
-func newFlow(ctx context.Context, from, to *service) (f *flow, err error) {
+func newFlow(ctx context.Context, from, to *world.Service) (f *flow, err error) {
 	f = &flow{committed: map[string]time.Time{}, visible: map[string]time.Time{}}
-	if f.from, err = connectTo(ctx, from.dsn); err != nil {
+	if f.from, err = world.ConnectTo(ctx, from.DSN); err != nil {
 		return nil, err
 	}
-	if f.to, err = connectTo(ctx, to.dsn); err != nil {
+	if f.to, err = world.ConnectTo(ctx, to.DSN); err != nil {
 		return nil, err
 	}
 	if _, err := f.to.Exec(ctx, `listen "tide_inbox_arrived"`); err != nil {
@@ -148,7 +146,7 @@ func newFlow(ctx context.Context, from, to *service) (f *flow, err error) {
 
 // settled sends an event along each way and waits for it, so that nothing is
 // measured before all is connected.
-func (w *world) settled(ctx context.Context, flows []*flow) error {
+func (b *run) settled(ctx context.Context, flows []*flow) error {
 	for _, f := range flows {
 		if err := errors.Join(f.publish(ctx, time.Millisecond, 1, payloadOf(leastSize)), f.follow(ctx, 1)); err != nil {
 			return err

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
 // Options say what is measured, and where.
@@ -53,6 +55,14 @@ type OptionError struct{ text string }
 func (e *OptionError) Error() string { return e.text }
 
 func wrong(format string, args ...any) error { return &OptionError{fmt.Sprintf(format, args...)} }
+
+// world is what the servers are told.
+func (o *Options) world() world.Options {
+	return world.Options{PostgresURL: o.PostgresURL, NATSURL: o.NATSURL, NATS: slices.ContainsFunc(o.Cases, needsNATS),
+		With: o.With, Program: o.Program, Progress: o.Progress, Live: o.Live}
+}
+
+func needsNATS(name string) bool { return name != "publish" && name != "bulk" }
 
 // settle fills in the defaults and checks the rest.
 func (o Options) settle() (Options, error) {

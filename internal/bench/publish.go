@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
 const (
@@ -34,14 +37,14 @@ func payloadOf(size int) string {
 }
 
 // measurePublish commits one event at a time, with no relay on the machine.
-func measurePublish(ctx context.Context, w *world) ([]Result, error) {
-	s, err := w.byHand(ctx)
+func measurePublish(ctx context.Context, b *run) ([]report.Result, error) {
+	s, err := b.byHand(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var results []Result
+	var results []report.Result
 	measure := func(n int, t task, how string) error {
-		result, err := w.publishOf(ctx, s, n, t, how)
+		result, err := b.publishOf(ctx, s, n, t, how)
 		results = append(results, result)
 		return err
 	}
@@ -58,20 +61,20 @@ func measurePublish(ctx context.Context, w *world) ([]Result, error) {
 	if err := measure(publishSessions[2], task{prepared: true, change: true}, "beside a row of the service's own"); err != nil {
 		return nil, err
 	}
-	return results, w.drop(ctx, s)
+	return results, b.Drop(ctx, s)
 }
 
 // byHand is a service with an outbox of ours and one as written by hand.
-func (w *world) byHand(ctx context.Context) (*service, error) {
-	s, err := w.service(ctx, "publisher")
+func (b *run) byHand(ctx context.Context) (*world.Service, error) {
+	s, err := b.Service(ctx, "publisher")
 	if err != nil {
 		return nil, err
 	}
-	if err := s.exec(ctx, outboxCreateSQL, "orders"); err != nil {
+	if err := s.CreateOutbox(ctx, "orders"); err != nil {
 		return nil, err
 	}
 	for _, statement := range strings.Split(byHandSQL, "\n\n") {
-		if err := s.exec(ctx, statement); err != nil {
+		if err := s.Exec(ctx, statement); err != nil {
 			return nil, err
 		}
 	}
@@ -80,14 +83,14 @@ func (w *world) byHand(ctx context.Context) (*service, error) {
 
 // publishOf has a plain insert, a function that does nothing but that insert,
 // and the product take turns.
-func (w *world) publishOf(ctx context.Context, s *service, n int, t task, how string) (r Result, err error) {
-	t.payload = payloadOf(w.options.Sizes[0])
-	of := fmt.Sprintf("%d B, %d sessions, %s", w.options.Sizes[0], n, how)
+func (b *run) publishOf(ctx context.Context, s *world.Service, n int, t task, how string) (r report.Result, err error) {
+	t.payload = payloadOf(b.options.Sizes[0])
+	of := fmt.Sprintf("%d B, %d sessions, %s", b.options.Sizes[0], n, how)
 	names := []string{"plain insert", "function that inserts", "pg_tide"}
 	all := make([]*sessions, len(names))
 	for i, sql := range []string{insertSQL, insertByFunctionSQL, publishSQL} {
 		t.sql = sql
-		all[i], err = connectAll(ctx, s.dsn, n, t)
+		all[i], err = connectAll(ctx, s.DSN, n, t)
 		defer all[i].close(ctx)
 		if err != nil {
 			return r, err
@@ -96,9 +99,9 @@ func (w *world) publishOf(ctx context.Context, s *service, n int, t task, how st
 			return r, fmt.Errorf("%s: %w", names[i], err)
 		}
 	}
-	contenders := make([]Contender, len(names))
-	for round := range w.options.Rounds * slicesEach {
-		w.progress.show(fmt.Sprintf("publish, %s: slice %d of %d", of, round+1, w.options.Rounds*slicesEach))
+	contenders := make([]report.Contender, len(names))
+	for round := range b.options.Rounds * slicesEach {
+		b.Progress.Show(fmt.Sprintf("publish, %s: slice %d of %d", of, round+1, b.options.Rounds*slicesEach))
 		for i := range all {
 			rate, err := all[i].commits(ctx, slice)
 			if err != nil {
@@ -112,31 +115,31 @@ func (w *world) publishOf(ctx context.Context, s *service, n int, t task, how st
 	if n >= 16 && !t.change {
 		promised = publishPromised
 	}
-	return compare("publish", of, "commits/s", contenders[2], yardsticked{contenders[0], promised}, yardsticked{contenders[1], 0}), nil
+	return report.Compare("publish", of, "commits/s", contenders[2], contenders[0].Beside(promised), contenders[1].Beside(0)), nil
 }
 
 // measureBulk writes many events in one transaction and one statement.
-func measureBulk(ctx context.Context, w *world) ([]Result, error) {
-	s, err := w.byHand(ctx)
+func measureBulk(ctx context.Context, b *run) ([]report.Result, error) {
+	s, err := b.byHand(ctx)
 	if err != nil {
 		return nil, err
 	}
-	payload := payloadOf(w.options.Sizes[0])
+	payload := payloadOf(b.options.Sizes[0])
 	write := func(sql string) func(ctx context.Context) (float64, error) {
 		return func(ctx context.Context) (float64, error) {
 			begun, events := time.Now(), 0
 			for ; time.Since(begun) < time.Second; events += bulkEvents {
-				if err := s.exec(ctx, sql, bulkEvents, payload); err != nil {
+				if err := s.Exec(ctx, sql, bulkEvents, payload); err != nil {
 					return 0, err
 				}
 			}
 			return since(events, begun), nil
 		}
 	}
-	of := fmt.Sprintf("%d B, %d events in a transaction", w.options.Sizes[0], bulkEvents)
-	c, err := w.alternate(ctx, "bulk, "+of, runner{"insert … select", write(insertManySQL)}, runner{"pg_tide", write(publishManySQL)})
+	of := fmt.Sprintf("%d B, %d events in a transaction", b.options.Sizes[0], bulkEvents)
+	c, err := b.alternate(ctx, "bulk, "+of, runner{"insert … select", write(insertManySQL)}, runner{"pg_tide", write(publishManySQL)})
 	if err != nil {
 		return nil, err
 	}
-	return []Result{compare("bulk", of, "events/s", c[1], yardsticked{c[0], bulkPromised})}, w.drop(ctx, s)
+	return []report.Result{report.Compare("bulk", of, "events/s", c[1], c[0].Beside(bulkPromised))}, b.Drop(ctx, s)
 }

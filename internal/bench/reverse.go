@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/world"
 	"github.com/pg-tide/pg-tide/internal/bench/yardstick"
 )
 
@@ -17,10 +19,10 @@ const (
 )
 
 // measureReverse moves a stream's backlog to an inbox.
-func measureReverse(ctx context.Context, w *world) ([]Result, error) {
-	var results []Result
-	for _, size := range w.options.Sizes {
-		result, err := w.reverseOf(ctx, size)
+func measureReverse(ctx context.Context, b *run) ([]report.Result, error) {
+	var results []report.Result
+	for _, size := range b.options.Sizes {
+		result, err := b.reverseOf(ctx, size)
 		if err != nil {
 			return nil, err
 		}
@@ -29,115 +31,115 @@ func measureReverse(ctx context.Context, w *world) ([]Result, error) {
 	return results, nil
 }
 
-func (w *world) reverseOf(ctx context.Context, size int) (r Result, err error) {
-	from, err := w.service(ctx, "orders")
+func (b *run) reverseOf(ctx context.Context, size int) (r report.Result, err error) {
+	from, err := b.Service(ctx, "orders")
 	if err != nil {
 		return r, err
 	}
-	stream, err := w.filledStream(ctx, from, size)
+	stream, err := b.filledStream(ctx, from, size)
 	if err != nil {
 		return r, err
 	}
-	if err := w.drop(ctx, from); err != nil {
+	if err := b.Drop(ctx, from); err != nil {
 		return r, err
 	}
-	s, err := w.service(ctx, "stock")
+	s, err := b.Service(ctx, "stock")
 	if err != nil {
 		return r, err
 	}
-	if err := s.startRelay(ctx); err != nil {
+	if err := s.StartRelay(ctx); err != nil {
 		return r, err
 	}
-	of := fmt.Sprintf("%d events of %d B", w.options.Events, size)
-	if w.options.Lanes > 1 {
-		of += fmt.Sprintf(", %d lanes", w.options.Lanes)
+	of := fmt.Sprintf("%d events of %d B", b.options.Events, size)
+	if b.options.Lanes > 1 {
+		of += fmt.Sprintf(", %d lanes", b.options.Lanes)
 	}
 	round := 0
-	c, err := w.alternate(ctx, "reverse, "+of,
-		runner{"loop", func(ctx context.Context) (float64, error) { round++; return w.reverseByHand(ctx, s, stream, round) }},
-		runner{"pg_tide", func(ctx context.Context) (float64, error) { return w.reverseByRelay(ctx, s, stream, round) }})
+	c, err := b.alternate(ctx, "reverse, "+of,
+		runner{"loop", func(ctx context.Context) (float64, error) { round++; return b.reverseByHand(ctx, s, stream, round) }},
+		runner{"pg_tide", func(ctx context.Context) (float64, error) { return b.reverseByRelay(ctx, s, stream, round) }})
 	if err != nil {
 		return r, err
 	}
 	promised := reverseOneLane
-	if w.options.Lanes >= 4 {
+	if b.options.Lanes >= 4 {
 		promised = reverseFourLanes
 	}
-	r = compare("reverse", of, "events/s", c[1], yardsticked{c[0], promised})
-	if err := w.removeStream(ctx, "events"); err != nil {
+	r = report.Compare("reverse", of, "events/s", c[1], c[0].Beside(promised))
+	if err := b.removeEvents(ctx); err != nil {
 		return r, err
 	}
-	return r, w.drop(ctx, s)
+	return r, b.Drop(ctx, s)
 }
 
 // filledStream has a relay fill the stream, so that its messages are what the
 // product sends.
-func (w *world) filledStream(ctx context.Context, s *service, size int) (jetstream.Stream, error) {
-	if err := s.fill(ctx, "orders", w.options.Events, size); err != nil {
+func (b *run) filledStream(ctx context.Context, s *world.Service, size int) (jetstream.Stream, error) {
+	if err := s.Fill(ctx, "orders", b.options.Events, size); err != nil {
 		return nil, err
 	}
-	if err := s.startRelay(ctx); err != nil {
+	if err := s.StartRelay(ctx); err != nil {
 		return nil, err
 	}
-	stream, err := w.newStream(ctx)
+	stream, err := b.newStream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.forward(ctx, "out", "orders", w.stream("events"), w.subject("events")); err != nil {
+	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
 		return nil, err
 	}
-	_, err = s.arrived(ctx, stream, w.options.Events)
+	_, err = arrived(ctx, s, stream, b.options.Events)
 	return stream, err
 }
 
-func (w *world) reverseByHand(ctx context.Context, s *service, stream jetstream.Stream, round int) (float64, error) {
-	if err := yardstick.PrepareReverse(ctx, s.conn); err != nil {
+func (b *run) reverseByHand(ctx context.Context, s *world.Service, stream jetstream.Stream, round int) (float64, error) {
+	if err := yardstick.PrepareReverse(ctx, s.Conn); err != nil {
 		return 0, err
 	}
-	durable := fmt.Sprintf("%s_by_hand_%d", w.prefix, round)
+	durable := fmt.Sprintf("%s_%d", b.Durable("by_hand"), round)
 	begun := time.Now()
-	if err := yardstick.Reverse(ctx, s.conn, stream, durable, w.options.Events); err != nil {
+	if err := yardstick.Reverse(ctx, s.Conn, stream, durable, b.options.Events); err != nil {
 		return 0, err
 	}
-	rate := since(w.options.Events, begun)
+	rate := since(b.options.Events, begun)
 	return rate, stream.DeleteConsumer(ctx, durable)
 }
 
 // reverseByRelay gives the running relay an inbox and a pipeline. Time counts
 // from the first batch; the end is when the consumer has nothing left to
 // deliver and no acknowledgement is missing, which follow the inserts.
-func (w *world) reverseByRelay(ctx context.Context, s *service, stream jetstream.Stream, round int) (float64, error) {
+func (b *run) reverseByRelay(ctx context.Context, s *world.Service, stream jetstream.Stream, round int) (float64, error) {
 	name := fmt.Sprintf("in%d", round)
-	if err := s.exec(ctx, inboxCreateSQL, name); err != nil {
+	if err := s.CreateInbox(ctx, name); err != nil {
 		return 0, err
 	}
-	if err := s.reverse(ctx, name, name, w.stream("events"), w.subject("events")); err != nil {
+	if err := s.Reverse(ctx, name, name, b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
 		return 0, err
 	}
-	before, err := s.taken(ctx, stream, name, 1)
+	before, err := b.taken(ctx, s, stream, name, 1)
 	if err != nil {
 		return 0, err
 	}
 	begun := time.Now()
-	if _, err := s.taken(ctx, stream, name, w.options.Events); err != nil {
+	if _, err := b.taken(ctx, s, stream, name, b.options.Events); err != nil {
 		return 0, err
 	}
-	rate := since(w.options.Events-before, begun)
-	if err := s.exec(ctx, relayDeleteSQL, name); err != nil {
+	rate := since(b.options.Events-before, begun)
+	if err := s.DeletePipeline(ctx, name); err != nil {
 		return 0, err
 	}
-	return rate, stream.DeleteConsumer(ctx, w.prefix+"_"+name)
+	return rate, stream.DeleteConsumer(ctx, b.Durable(name))
 }
 
 // taken waits until a pipeline's consumer has acknowledged a number of
 // messages, and says how many it has then.
-func (s *service) taken(ctx context.Context, stream jetstream.Stream, pipeline string, wanted int) (acknowledged int, err error) {
+func (b *run) taken(ctx context.Context, s *world.Service, stream jetstream.Stream, pipeline string, wanted int) (acknowledged int, err error) {
 	var consumer jetstream.Consumer
 	err = until(ctx, lookEvery, func() (bool, error) {
 		if consumer == nil {
-			if consumer, err = stream.Consumer(ctx, s.world.prefix+"_"+pipeline); err != nil {
+			if consumer, err = stream.Consumer(ctx, b.Durable(pipeline)); err != nil {
 				consumer = nil
-				return false, s.alive() // not made yet
+				return false, s.Alive() // not made yet
 			}
 		}
 		info, err := consumer.Info(ctx)
@@ -145,7 +147,7 @@ func (s *service) taken(ctx context.Context, stream jetstream.Stream, pipeline s
 			return false, fmt.Errorf("ask for the consumer: %w", err)
 		}
 		acknowledged = int(info.AckFloor.Stream)
-		return acknowledged >= wanted, s.alive()
+		return acknowledged >= wanted, s.Alive()
 	})
 	return acknowledged, err
 }

@@ -1,4 +1,4 @@
-package bench
+package report
 
 import (
 	"os"
@@ -21,8 +21,8 @@ type Machine struct {
 	Go         string  `json:"go"`
 }
 
-// thisMachine reads what Linux tells; elsewhere less is known.
-func thisMachine() Machine {
+// ThisMachine reads what Linux tells; elsewhere less is known.
+func ThisMachine() Machine {
 	m := Machine{System: runtime.GOOS + "/" + runtime.GOARCH, Processors: runtime.NumCPU(), Go: runtime.Version()}
 	m.Processor = afterColon("/proc/cpuinfo", "model name")
 	if kilobytes, _, found := strings.Cut(afterColon("/proc/meminfo", "MemTotal"), " "); found {

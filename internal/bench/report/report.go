@@ -1,4 +1,6 @@
-package bench
+// Package report is what was measured, as values, as tables with bars, and as
+// a picture. It refuses to judge.
+package report
 
 import (
 	"slices"
@@ -49,22 +51,28 @@ type Ratio struct {
 	Promised float64 `json:"promised,omitempty"`
 }
 
-// yardsticked is a contender that others are compared with.
-type yardsticked struct {
+// Yardstick is a contender that the product is compared with.
+type Yardstick struct {
 	Contender
-	promised float64
+	// Promised is the least ratio that the project promises; 0 promises nothing.
+	Promised float64
 }
 
-// compare makes a result of yardsticks and the product.
-func compare(name, of, unit string, product Contender, yardsticks ...yardsticked) Result {
+// Beside makes a yardstick of a contender.
+func (c Contender) Beside(promised float64) Yardstick {
+	return Yardstick{Contender: c, Promised: promised}
+}
+
+// Compare makes a result of yardsticks and the product.
+func Compare(name, of, unit string, product Contender, yardsticks ...Yardstick) Result {
 	r := Result{Case: name, Of: of, Unit: unit}
 	for _, y := range yardsticks {
 		r.Contenders = append(r.Contenders, y.Contender)
-		ratio := Ratio{To: y.Name, Promised: y.promised}
+		ratio := Ratio{To: y.Name, Promised: y.Promised}
 		for i := range product.Values {
 			ratio.Values = append(ratio.Values, product.Values[i]/y.Values[i])
 		}
-		ratio.Median, ratio.Low, ratio.High = quantile(ratio.Values, 0.5), slices.Min(ratio.Values), slices.Max(ratio.Values)
+		ratio.Median, ratio.Low, ratio.High = Quantile(ratio.Values, 0.5), slices.Min(ratio.Values), slices.Max(ratio.Values)
 		r.Ratios = append(r.Ratios, ratio)
 	}
 	r.Contenders = append(r.Contenders, product)
@@ -72,10 +80,10 @@ func compare(name, of, unit string, product Contender, yardsticks ...yardsticked
 }
 
 // Median is the middle of the values.
-func (c *Contender) Median() float64 { return quantile(c.Values, 0.5) }
+func (c *Contender) Median() float64 { return Quantile(c.Values, 0.5) }
 
-// quantile is the value below which the share q of the values lies.
-func quantile(values []float64, q float64) float64 {
+// Quantile is the value below which the share q of the values lies.
+func Quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}

@@ -1,10 +1,14 @@
-package bench
+// Package world is the servers that are measured and what is made on them:
+// databases with the schema and a relay each, and streams. Throwaway servers
+// are its own, the user's are left as they were found. It refuses to measure.
+package world
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,34 +28,52 @@ import (
 const (
 	connectTimeout = 10 * time.Second
 	closeTimeout   = 30 * time.Second
-	// moveTimeout bounds the wait for anything to arrive.
-	moveTimeout = 15 * time.Minute
+	// mostPending is how many acknowledgements a client of JS waits for.
+	mostPending = 4000
 )
 
-// world is the servers, and what was made on them.
-type world struct {
-	options  Options
-	progress *progress
+// Options say which servers, and what is measured on them.
+type Options struct {
+	// PostgresURL and NATSURL name servers to use instead of throwaway ones.
+	PostgresURL, NATSURL string
+	// NATS says that a broker is needed.
+	NATS bool
+	// With is SQL that is run in each database after the schema was installed.
+	With string
+	// Program is the pg-tide that is measured.
+	Program string
+	// Progress gets what is going on; Live redraws one line of it.
+	Progress io.Writer
+	Live     bool
+}
+
+// World is the servers, and what was made on them.
+type World struct {
+	Progress        *Progress
+	PostgresVersion string
+	// JS is the broker's JetStream; nil where none is needed.
+	JS jetstream.JetStream
+
+	options Options
 	// dir holds what we write; prefix begins the names of all that we make.
 	dir, prefix string
 
-	postgres        *throwaway.Server // nil when it is the user's
-	postgresURL     string
-	postgresVersion string
-	admin           *pgx.Conn
+	postgres    *throwaway.Server // nil when it is the user's
+	postgresURL string
+	admin       *pgx.Conn
 
 	broker  *broker.Broker // nil when it is the user's
 	natsURL string
 	nats    *natsgo.Conn
-	js      jetstream.JetStream
 
-	services []*service
+	services []*Service
+	streams  []string
 }
 
-// build starts or reaches the servers. What it returns is to be closed, also
+// Build starts or reaches the servers. What it returns is to be closed, also
 // beside an error.
-func build(ctx context.Context, options Options) (*world, error) {
-	w := &world{options: options, progress: &progress{out: options.Progress, live: options.Live, begun: time.Now()},
+func Build(ctx context.Context, options Options) (*World, error) {
+	w := &World{options: options, Progress: &Progress{out: options.Progress, live: options.Live, begun: time.Now()},
 		prefix: "pgtide_bench_" + strings.ToLower(rand.Text()[:6])}
 	var err error
 	if w.dir, err = os.MkdirTemp("", "pg-tide-bench-"); err != nil {
@@ -60,20 +82,16 @@ func build(ctx context.Context, options Options) (*world, error) {
 	if err := w.reachPostgres(ctx); err != nil {
 		return w, err
 	}
-	if !slices.ContainsFunc(options.Cases, needsNATS) {
+	if !options.NATS {
 		return w, nil
 	}
 	return w, w.reachNATS(ctx)
 }
 
-func needsNATS(name string) bool { return name != "publish" && name != "bulk" }
-
-func (w *world) wants(name string) bool { return slices.Contains(w.options.Cases, name) }
-
-func (w *world) reachPostgres(ctx context.Context) (err error) {
+func (w *World) reachPostgres(ctx context.Context) (err error) {
 	w.postgresURL = w.options.PostgresURL
 	if w.postgresURL == "" {
-		w.progress.say("starting PostgreSQL")
+		w.Progress.Say("starting PostgreSQL")
 		w.postgres, err = throwaway.Start(ctx, throwaway.Options{Durable: true, Notices: w.options.Progress, Settings: map[string]string{
 			"shared_buffers": "512MB", "max_wal_size": "8GB", "max_connections": "300", "checkpoint_timeout": "30min",
 		}})
@@ -82,14 +100,15 @@ func (w *world) reachPostgres(ctx context.Context) (err error) {
 		}
 		w.postgresURL = w.postgres.DSN("postgres")
 	}
-	if w.admin, err = connectTo(ctx, w.postgresURL); err != nil {
+	if w.admin, err = ConnectTo(ctx, w.postgresURL); err != nil {
 		return err
 	}
-	w.postgresVersion = w.admin.PgConn().ParameterStatus("server_version")
+	w.PostgresVersion = w.admin.PgConn().ParameterStatus("server_version")
 	return nil
 }
 
-func connectTo(ctx context.Context, dsn string) (*pgx.Conn, error) {
+// ConnectTo connects to a database.
+func ConnectTo(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, dsn)
@@ -99,10 +118,10 @@ func connectTo(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-func (w *world) reachNATS(ctx context.Context) (err error) {
+func (w *World) reachNATS(ctx context.Context) (err error) {
 	w.natsURL = w.options.NATSURL
 	if w.natsURL == "" {
-		w.progress.say("starting NATS")
+		w.Progress.Say("starting NATS")
 		log, err := os.Create(filepath.Join(w.dir, "nats.log"))
 		if err != nil {
 			return fmt.Errorf("make the log of NATS: %w", err)
@@ -120,11 +139,12 @@ func (w *world) reachNATS(ctx context.Context) (err error) {
 	if w.nats, err = natsgo.Connect(w.natsURL, natsgo.Name("pg-tide bench"), natsgo.Timeout(connectTimeout)); err != nil {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
-	w.js, err = jetstream.New(w.nats, jetstream.WithPublishAsyncMaxPending(yardstickPending))
+	w.JS, err = jetstream.New(w.nats, jetstream.WithPublishAsyncMaxPending(mostPending))
 	return err
 }
 
-func (w *world) natsVersion() string {
+// NATSVersion is that of the broker, or nothing.
+func (w *World) NATSVersion() string {
 	if w.nats == nil {
 		return ""
 	}
@@ -132,7 +152,7 @@ func (w *world) natsVersion() string {
 }
 
 // dsn is the address of another database on the same server.
-func (w *world) dsn(database string) (string, error) {
+func (w *World) dsn(database string) (string, error) {
 	if w.postgres != nil {
 		return w.postgres.DSN(database), nil
 	}
@@ -147,64 +167,95 @@ func (w *world) dsn(database string) (string, error) {
 	return u.String(), nil
 }
 
-// service makes a database with the schema in it.
-func (w *world) service(ctx context.Context, name string) (*service, error) {
-	s := &service{world: w, name: name, database: w.prefix + "_" + name}
-	if _, err := w.admin.Exec(ctx, "create database "+pgx.Identifier{s.database}.Sanitize()); err != nil {
+// Service makes a database with the schema in it.
+func (w *World) Service(ctx context.Context, name string) (*Service, error) {
+	s := &Service{world: w, Name: name, Database: w.prefix + "_" + name}
+	if _, err := w.admin.Exec(ctx, "create database "+pgx.Identifier{s.Database}.Sanitize()); err != nil {
 		return nil, fmt.Errorf("create a database for the service %s: %w", name, err)
 	}
 	w.services = append(w.services, s)
 	var err error
-	if s.dsn, err = w.dsn(s.database); err != nil {
+	if s.DSN, err = w.dsn(s.Database); err != nil {
 		return nil, err
 	}
-	if s.conn, err = connectTo(ctx, s.dsn); err != nil {
+	if s.Conn, err = ConnectTo(ctx, s.DSN); err != nil {
 		return nil, err
 	}
-	if err := schema.Install(ctx, s.conn); err != nil {
+	if err := schema.Install(ctx, s.Conn); err != nil {
 		return nil, fmt.Errorf("install the schema for %s: %w", name, err)
 	}
-	if _, err := s.conn.Exec(ctx, w.options.With, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := s.Conn.Exec(ctx, w.options.With, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return nil, fmt.Errorf("run the SQL of --with: %w", err)
 	}
 	return s, nil
 }
 
-// drop ends a service and removes its database, so that the next case finds
+// Drop ends a service and removes its database, so that the next case finds
 // the machine as the one before did.
-func (w *world) drop(ctx context.Context, s *service) error {
+func (w *World) Drop(ctx context.Context, s *Service) error {
 	s.close(ctx)
-	w.services = slices.DeleteFunc(w.services, func(other *service) bool { return other == s })
-	if _, err := w.admin.Exec(ctx, "drop database if exists "+pgx.Identifier{s.database}.Sanitize()+" with (force)"); err != nil {
-		return fmt.Errorf("remove the database %s: %w", s.database, err)
+	w.services = slices.DeleteFunc(w.services, func(other *Service) bool { return other == s })
+	if _, err := w.admin.Exec(ctx, "drop database if exists "+pgx.Identifier{s.Database}.Sanitize()+" with (force)"); err != nil {
+		return fmt.Errorf("remove the database %s: %w", s.Database, err)
 	}
 	return nil
 }
 
-// subject is a subject of ours, and stream the stream that takes it.
-func (w *world) subject(name string) string { return w.prefix + "." + name }
-func (w *world) stream(name string) string  { return w.prefix + "_" + name }
-
-// removeStream removes a stream of ours if there is one.
-func (w *world) removeStream(ctx context.Context, name string) error {
-	err := w.js.DeleteStream(ctx, w.stream(name))
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("remove the stream %s: %w", w.stream(name), err)
-	}
-	return nil
-}
-
-// close removes all that was made, and ends what was started.
-func (w *world) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
+// DropAll drops all services.
+func (w *World) DropAll(ctx context.Context) error {
 	var failed []error
 	for _, s := range slices.Clone(w.services) {
-		failed = append(failed, w.drop(ctx, s))
+		failed = append(failed, w.Drop(ctx, s))
 	}
+	return errors.Join(failed...)
+}
+
+// Admin asks one question of the server; no database of ours is meant.
+func (w *World) Admin(ctx context.Context, sql string, args ...any) pgx.Row {
+	return w.admin.QueryRow(ctx, sql, args...)
+}
+
+// Subject is a subject of ours.
+func (w *World) Subject(name string) string { return w.prefix + "." + name }
+
+// Durable is a consumer's name of ours.
+func (w *World) Durable(name string) string { return w.prefix + "_" + name }
+
+// NewStream makes a stream for a subject of ours, in place of an earlier one
+// of that name.
+func (w *World) NewStream(ctx context.Context, name, subject string) (jetstream.Stream, error) {
+	full := w.prefix + "_" + name
+	if err := w.RemoveStream(ctx, full); err != nil {
+		return nil, err
+	}
+	stream, err := w.JS.CreateStream(ctx, jetstream.StreamConfig{
+		Name: full, Subjects: []string{w.Subject(subject)}, Storage: jetstream.FileStorage,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create the stream %s: %w", full, err)
+	}
+	w.streams = append(w.streams, full)
+	return stream, nil
+}
+
+// RemoveStream removes a stream if there is one, by its full name.
+func (w *World) RemoveStream(ctx context.Context, name string) error {
+	w.streams = slices.DeleteFunc(w.streams, func(other string) bool { return other == name })
+	err := w.JS.DeleteStream(ctx, name)
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("remove the stream %s: %w", name, err)
+	}
+	return nil
+}
+
+// Close removes all that was made, and ends what was started.
+func (w *World) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	failed := []error{w.DropAll(ctx)}
 	if w.nats != nil {
-		for _, name := range streamNames {
-			failed = append(failed, w.removeStream(ctx, name))
+		for _, name := range slices.Clone(w.streams) {
+			failed = append(failed, w.RemoveStream(ctx, name))
 		}
 		w.nats.Close()
 	}
@@ -218,22 +269,4 @@ func (w *world) close(ctx context.Context) error {
 		failed = append(failed, w.postgres.Close())
 	}
 	return errors.Join(append(failed, os.RemoveAll(w.dir))...)
-}
-
-// until asks again and again, a few milliseconds apart.
-func until(ctx context.Context, every time.Duration, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
-	defer cancel()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		if is, err := done(); is || err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain: %w", ctx.Err())
-		}
-	}
 }
