@@ -9,6 +9,7 @@ where m.id = any(array(
         from tide.inbox_pending($1) p
         where mod(abs(hashtext(p.payload ->> 'line')::bigint), $3::bigint) = $2::bigint
         limit $4::integer))
-    and m.processed_at is null
+    -- as the index of pending messages has it: without, all are read
+    and num_nonnulls(m.processed_at, m.dead_at) < 1
 order by m.id
 for update of m
