@@ -78,7 +78,7 @@ func TestEachRoleMayDoItsWorkAndNoMore(t *testing.T) {
 		fill(t, conn)
 		exec(t, conn, `select tide.relay_set_outbox('secret', 'order_events', '{"sink_type": "nats", "url": "nats://u:hunter2@h", "password": "hunter2"}')`)
 		may := map[string][]string{
-			"publish":   {`select tide.outbox_publish('order_events', '{}'::jsonb)`, `select tide.outbox_publish('order_events', 'orders', '{}', key => 'k')`},
+			"publish":   {`select tide.outbox_publish('order_events', '{}'::jsonb)`, `select tide.outbox_publish('order_events', 'orders', '{}', key => 'k')`, `select tide.outbox_publish_many('order_events', '{1,2}')`},
 			"read":      {`select * from tide.outbox_event`, `select * from tide.relay_status`, `select tide.outbox_status()`, `select tide.inbox_status()`, `select * from tide.dead_letters`, `select tide.relay_list_configs()`, `select tide.relay_get_config('secret')`},
 			"secrets":   {`select config from tide.pipeline`},
 			"work":      {`select * from tide.inbox_pending('payment_triggers') limit 1`, `select tide.inbox_mark_failed('payment_triggers', 'e4', 'x')`, `select tide.inbox_mark_processed('payment_triggers', 'e3')`},

@@ -19,7 +19,7 @@ type section struct {
 // sections is the order of the reference.
 func sections() []section {
 	return []section{
-		{"Outbox", "Where events leave from.", []string{"functions/outbox.sql", "functions/outbox_publish.sql", "functions/outbox_access.sql"}},
+		{"Outbox", "Where events leave from.", []string{"functions/outbox.sql", "functions/outbox_publish.sql", "functions/outbox_publish_many.sql", "functions/outbox_access.sql"}},
 		{"Inbox", "Where events arrive. The messages of an inbox are in the relation `tide.\"<name>_inbox\"`, which its users may query and join.",
 			[]string{"functions/inbox.sql", "functions/inbox_pending.sql", "functions/inbox_mark.sql"}},
 		{"Relay", "Pipelines and their dead letters.", []string{"functions/relay.sql", "functions/relay_rewind.sql", "functions/dead_letter.sql"}},

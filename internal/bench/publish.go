@@ -136,10 +136,17 @@ func measureBulk(ctx context.Context, b *run) ([]report.Result, error) {
 			return since(events, begun), nil
 		}
 	}
-	of := fmt.Sprintf("%d B, %d events in a transaction", b.options.Sizes[0], bulkEvents)
-	c, err := b.alternate(ctx, "bulk, "+of, runner{"insert … select", write(insertManySQL)}, runner{"pg_tide", write(publishManySQL)})
-	if err != nil {
-		return nil, err
+	var results []report.Result
+	for _, way := range []struct {
+		how, sql string
+		promised float64
+	}{{"in one call", publishManySQL, bulkPromised}, {"a call for each", publishEachSQL, 0}} {
+		of := fmt.Sprintf("%d B, %d events in a transaction, %s", b.options.Sizes[0], bulkEvents, way.how)
+		c, err := b.alternate(ctx, "bulk, "+of, runner{"insert … select", write(insertManySQL)}, runner{"pg_tide", write(way.sql)})
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, report.Compare("bulk", of, "events/s", c[1], c[0].Beside(way.promised)))
 	}
-	return []report.Result{report.Compare("bulk", of, "events/s", c[1], c[0].Beside(bulkPromised))}, b.Drop(ctx, s)
+	return results, b.Drop(ctx, s)
 }

@@ -9,6 +9,8 @@ var (
 	changeSQL string
 	//go:embed queries/publish.sql
 	publishSQL string
+	//go:embed queries/publish_each.sql
+	publishEachSQL string
 	//go:embed queries/publish_many.sql
 	publishManySQL string
 	//go:embed queries/insert.sql

@@ -39,7 +39,7 @@ begin
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
             ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
-                outbox_publish_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
+                outbox_publish_refuse, outbox_publish_many, outbox_publish_many_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
                 inbox_create_partition, inbox_create_part, inbox_delete_trigger, inbox_convert_partition, extension_release,
                 inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,

@@ -147,8 +147,8 @@ as $$
     select string_agg(p.oid::regprocedure::text, ', ' order by p.oid::regprocedure::text)
     from pg_proc p
     where p.pronamespace = 'tide'::regnamespace
-        and p.proname in ('outbox_publish', 'outbox_publish_refuse', 'may_publish', 'check_name',
-            'refuse_unknown', 'nearest_name', 'edit_distance')
+        and p.proname in ('outbox_publish', 'outbox_publish_many', 'outbox_publish_refuse', 'outbox_publish_many_refuse',
+            'may_publish', 'check_name', 'refuse_unknown', 'nearest_name', 'edit_distance')
 $$;
 comment on function tide.publishing_functions() is
 'The functions that publishing calls, as a list.';
