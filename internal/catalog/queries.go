@@ -61,6 +61,9 @@ var configVersionSQL string
 //go:embed queries/relay_heartbeat.sql
 var relayHeartbeatSQL string
 
+//go:embed queries/relay_beat.sql
+var relayBeatSQL string
+
 //go:embed queries/relay_bury.sql
 var relayBurySQL string
 

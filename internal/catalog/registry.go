@@ -29,16 +29,51 @@ type Registry struct {
 func (c *Catalog) Registry() *Registry { return c.registry }
 
 // Heartbeat says that this relay lives, claims its fair share of the enabled
-// pipelines that nobody alive owns, and returns those it owns.
+// pipelines that nobody alive owns, and returns those it owns. Where there is
+// nothing to claim it is one statement.
 func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
 	const doing = "heartbeat"
 	fault.At(fault.OwnerBeforeHeartbeat)
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	bury := r.mayBury()
+	due, bury := true, r.mayBury()
 	var specs []pipeline.Spec
+	var err error
+	if !bury {
+		due, specs, err = r.beat(ctx)
+	}
+	if err == nil && due {
+		specs, err = r.claim(ctx, bury)
+	}
+	if err != nil {
+		return nil, r.catalog.explain(doing, err)
+	}
+	fault.At(fault.OwnerAfterHeartbeat)
+	return specs, nil
+}
+
+// beat is the short heartbeat. due says that the long one must follow, as it
+// must for a relay that owns nothing.
+func (r *Registry) beat(ctx context.Context) (due bool, specs []pipeline.Spec, err error) {
+	err = r.catalog.heart.do(ctx, func() *pgx.Batch {
+		batch := &pgx.Batch{}
+		batch.Queue(relayBeatSQL, r.catalog.relay.ID).Query(func(rows pgx.Rows) (err error) {
+			due = true
+			specs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (s pipeline.Spec, err error) {
+				err = row.Scan(append([]any{&due}, specFields(&s)...)...)
+				return s, err
+			})
+			return err
+		})
+		return batch
+	})
+	return due, specs, err
+}
+
+// claim is the long heartbeat.
+func (r *Registry) claim(ctx context.Context, bury bool) (specs []pipeline.Spec, err error) {
 	// A batch is one transaction and one round trip.
-	err := r.catalog.heart.do(ctx, func() *pgx.Batch {
+	err = r.catalog.heart.do(ctx, func() *pgx.Batch {
 		relay, batch := r.catalog.relay, &pgx.Batch{}
 		batch.Queue(relayHeartbeatSQL, relay.ID, relay.Host, relay.PID, relay.Version)
 		if bury {
@@ -51,11 +86,7 @@ func (r *Registry) Heartbeat(ctx context.Context) ([]pipeline.Spec, error) {
 		})
 		return batch
 	})
-	if err != nil {
-		return nil, r.catalog.explain(doing, err)
-	}
-	fault.At(fault.OwnerAfterHeartbeat)
-	return specs, nil
+	return specs, err
 }
 
 func (r *Registry) mayBury() bool {
@@ -69,8 +100,12 @@ func (r *Registry) mayBury() bool {
 }
 
 func scanSpec(row pgx.CollectableRow) (s pipeline.Spec, err error) {
-	err = row.Scan(&s.ID, &s.Name, &s.Direction, &s.Endpoint, &s.EndpointID, &s.DatabaseID, &s.Config, &s.Version, &s.Fence, &s.Surplus)
+	err = row.Scan(specFields(&s)...)
 	return s, err
+}
+
+func specFields(s *pipeline.Spec) []any {
+	return []any{&s.ID, &s.Name, &s.Direction, &s.Endpoint, &s.EndpointID, &s.DatabaseID, &s.Config, &s.Version, &s.Fence, &s.Surplus, &s.Letters}
 }
 
 // Changed is signalled when some configuration or ownership may have changed.

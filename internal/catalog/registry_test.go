@@ -1,10 +1,14 @@
 package catalog
 
 import (
+	"context"
+	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pg-tide/pg-tide/internal/message"
@@ -228,5 +232,61 @@ func awaitChange(t *testing.T, c *Catalog) {
 	case <-c.Changed():
 	case <-time.After(20 * time.Second):
 		t.Fatal("no change was signalled")
+	}
+}
+
+// batches counts the statements that are sent in batches.
+type batches struct{ statements atomic.Int64 }
+
+func (b *batches) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (b *batches) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (b *batches) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
+	b.statements.Add(int64(d.Batch.Len()))
+	return ctx
+}
+func (b *batches) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (b *batches) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// A relay that has all it may have says that it lives by one statement, and
+// learns by it what the long way would have told.
+func TestAHeartbeatWithNothingToClaimIsOneStatement(t *testing.T) {
+	t.Parallel()
+	dsn, pool := newDatabase(t, 0)
+	unowned(t, pool, "o1", "o2")
+	schematest.Inbox(t, pool, "i")
+	a := open(t, dsn, relayA)
+	counted := &batches{}
+	a.heart.config.Tracer = counted
+	_, long := heartbeat(t, a)
+	counted.statements.Store(0)
+	_, short := heartbeat(t, a)
+	if n := counted.statements.Load(); n != 1 {
+		t.Errorf("%d statements", n)
+	}
+	if !reflect.DeepEqual(long, short) || len(short) != 2 {
+		t.Errorf("the long way said %+v, the short one %+v", long, short)
+	}
+	schematest.Exec(t, pool, `insert into tide.dead_letter (pipeline_id, identity, error, attempts) values ($1, 'x', 'x', 1)`, short[1].ID)
+	if _, specs := heartbeat(t, a); specs[0].Letters || !specs[1].Letters {
+		t.Errorf("letters are not told of: %+v", specs)
+	}
+	// a second relay makes one of them surplus, a third pipeline is claimed at once
+	b := open(t, dsn, relayB)
+	heartbeat(t, b)
+	if names, specs := heartbeat(t, a); len(names) != 1 || len(specs) != 2 {
+		t.Errorf("with a second relay the first keeps %v of %d", names, len(specs))
+	}
+	if err := b.Registry().Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	unowned(t, pool, "o3")
+	counted.statements.Store(0)
+	if names, _ := heartbeat(t, a); len(names) != 3 {
+		t.Errorf("it owns %v", names)
+	}
+	if n := counted.statements.Load(); n != 4 {
+		t.Errorf("%d statements to claim", n)
 	}
 }

@@ -41,6 +41,8 @@ type Spec struct {
 	Fence int64
 	// Surplus says that it is more than this relay's share: to be stopped and given up.
 	Surplus bool
+	// Letters says that the pipeline has dead letters.
+	Letters bool
 }
 
 // Limits are the settings that every pipeline has.

@@ -302,6 +302,8 @@ type fakeLetters struct {
 	nextID  int64
 	// most is how many there ever were at once, counts how often that was asked.
 	most, counts int
+	// looks counts how often due letters were asked for.
+	looks int
 	// holding is called when the held keys were read and not yet returned; may be nil.
 	holding func()
 }
@@ -332,6 +334,7 @@ func (f *fakeLetters) Add(_ context.Context, letters []message.DeadLetter) error
 func (f *fakeLetters) Due(_ context.Context, limit int, inOrder bool) (due []message.DeadLetter, _ error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.looks++
 	waits := map[string]bool{}
 	for _, l := range f.letters {
 		if !f.due[l.ID] && l.Attempts > 0 && l.HoldsKey {

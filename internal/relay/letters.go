@@ -31,6 +31,7 @@ type retrier interface {
 func (s *session) retryLetters(ctx context.Context, by retrier) error {
 	failedAt := int64(-1)
 	for {
+		s.lettersSeen.Store(false) // a heartbeat says so again while there are any
 		steps := s.memory.steps.Load()
 		more, err := s.retryDue(ctx, by)
 		stopped := ctx.Err() != nil
@@ -56,17 +57,26 @@ func (s *session) retryLetters(ctx context.Context, by retrier) error {
 	}
 }
 
-// waitForLetters returns false when intake is done.
+// waitForLetters waits until somebody says that letters changed, or for the
+// time between two looks where there were any since the last. Without that
+// each of many idle pipelines would ask the database again and again. It
+// returns false when intake is done.
 func (s *session) waitForLetters(ctx context.Context) bool {
-	timer := s.clock.NewTimer(s.options.LetterPoll)
-	defer timer.Stop()
-	select {
-	case <-s.letters:
-	case <-timer.C():
-	case <-ctx.Done():
-		return false
+	for {
+		timer := s.clock.NewTimer(s.options.LetterPoll)
+		select {
+		case <-s.letters:
+			timer.Stop()
+			return true
+		case <-timer.C():
+			if s.lettersSeen.Load() {
+				return true
+			}
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		}
 	}
-	return true
 }
 
 // retryDue tries what is due, once, and says whether there may be more. Under

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
@@ -21,20 +22,23 @@ type runner struct {
 	clock   retry.Clock
 	health  *health
 	letters chan struct{}
-	lease   *lease
+	// lettersSeen says that there were letters since they were last looked for.
+	lettersSeen *atomic.Bool
+	lease       *lease
 	// panicked keeps a stack from being logged more than once.
 	panicked bool
 }
 
 func (s *Supervisor) newRunner(spec pipeline.Spec) *runner {
 	return &runner{
-		spec:    spec,
-		builder: s.builder,
-		options: &s.options,
-		clock:   s.clock,
-		health:  newHealth(spec, s.clock, s.logger, func() { signal(s.dirty) }),
-		letters: make(chan struct{}, 1),
-		lease:   s.lease,
+		spec:        spec,
+		builder:     s.builder,
+		options:     &s.options,
+		clock:       s.clock,
+		health:      newHealth(spec, s.clock, s.logger, func() { signal(s.dirty) }),
+		letters:     make(chan struct{}, 1),
+		lettersSeen: &atomic.Bool{},
+		lease:       s.lease,
 	}
 }
 
@@ -90,15 +94,16 @@ func (r *runner) run(intake, work context.Context) error {
 
 func (r *runner) session(intake, work context.Context, plan *Plan, known *memory) error {
 	s := session{
-		plan:    *plan,
-		limits:  limitsOf(plan.Limits, r.options),
-		options: r.options,
-		clock:   r.clock,
-		memory:  known,
-		health:  r.health,
-		budget:  &budget{},
-		letters: r.letters,
-		lease:   r.lease,
+		plan:        *plan,
+		limits:      limitsOf(plan.Limits, r.options),
+		options:     r.options,
+		clock:       r.clock,
+		memory:      known,
+		health:      r.health,
+		budget:      &budget{},
+		letters:     r.letters,
+		lettersSeen: r.lettersSeen,
+		lease:       r.lease,
 	}
 	r.health.begin()
 	if r.spec.Direction == pipeline.Reverse {

@@ -80,7 +80,9 @@ type session struct {
 	budget  *budget
 	// letters wakes the retry of dead letters.
 	letters <-chan struct{}
-	lease   *lease
+	// lettersSeen says that there were letters since they were last looked for.
+	lettersSeen *atomic.Bool
+	lease       *lease
 }
 
 func (s *session) call(ctx context.Context, at side, doing string, f func(ctx context.Context) error) error {
@@ -102,6 +104,7 @@ func (s *session) addLetters(ctx context.Context, letters []message.DeadLetter) 
 	if len(letters) == 0 {
 		return nil
 	}
+	s.lettersSeen.Store(true)
 	err := s.call(ctx, database, "add dead letters", func(ctx context.Context) error {
 		return s.plan.DeadLetters.Add(ctx, letters)
 	})

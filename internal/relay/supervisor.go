@@ -192,6 +192,9 @@ func (s *Supervisor) adopt(work context.Context, specs []pipeline.Spec, lapsed b
 	for _, spec := range specs {
 		m, runs := s.fleet[spec.ID]
 		owned[spec.ID] = !spec.Surplus
+		if runs && spec.Letters {
+			m.runner.lettersSeen.Store(true)
+		}
 		switch {
 		case !runs && (spec.Surplus || s.lost[spec.ID] == spec.Fence):
 			// Nobody is told to look again at once: if it fails each time, that

@@ -23,7 +23,8 @@ share as materialized (
 )
 select p.id, p.name, p.direction, coalesce(ob.name, ib.name) as endpoint, coalesce(ob.id, ib.id) as endpoint_id,
        n.database_id::text, p.config, p.version, o.fence,
-       row_number() over (order by o.since, o.pipeline_id) > coalesce((select s.pipelines from share s), 0) as surplus
+       row_number() over (order by o.since, o.pipeline_id) > coalesce((select s.pipelines from share s), 0) as surplus,
+       exists (select from tide.dead_letter d where d.pipeline_id = p.id) as letters
 from tide.pipeline_owner o
 join tide.pipeline p on p.id = o.pipeline_id and p.enabled
 left join tide.outbox ob on ob.id = p.outbox_id
