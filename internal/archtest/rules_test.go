@@ -61,6 +61,7 @@ var rules = map[string]rule{
 		outside: []string{pgx, "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "go.yaml.in/yaml/v3"}},
 
 	"internal/bench":           {ours: []string{"internal/bench/"}, outside: []string{pgx, nats}},
+	"internal/bench/load":      {outside: []string{pgx}},
 	"internal/bench/report":    {},
 	"internal/bench/world":     {ours: []string{"internal/broker", "internal/process", "internal/throwaway", "schema"}, outside: []string{pgx, nats}},
 	"internal/bench/yardstick": {outside: []string{pgx, nats}},

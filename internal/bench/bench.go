@@ -24,9 +24,14 @@ func measurements() []measurement {
 		{"bulk", "many events in one transaction", measureBulk},
 		{"forward", "a backlog from PostgreSQL to JetStream", measureForward},
 		{"reverse", "a backlog from JetStream to the inbox", measureReverse},
+		{"both", "three services that send and receive at once", measureBoth},
 		{"latency", "from the commit to the inbox, at a steady rate", measureLatency},
 		{"quiet", "the same on a bus where next to nothing happens", measureQuiet},
 		{"idle", "what twenty pipelines cost that have nothing to do", measureIdle},
+		{"many", "a hundred pipelines, beside one", measureMany},
+		{"stranger", "a backlog behind transactions that stay open", measureStranger},
+		{"backlog", "a relay that starts late, before fifty times the events", measureBacklog},
+		{"inbox", "taking and marking in a large inbox", measureInbox},
 	}
 }
 

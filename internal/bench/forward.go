@@ -38,7 +38,7 @@ func (b *run) forwardOf(ctx context.Context, size int) (r report.Result, err err
 	if err != nil {
 		return r, err
 	}
-	if err := s.Fill(ctx, "orders", b.options.Events, size); err != nil {
+	if err := b.filled(ctx, s, b.options.Events, size); err != nil {
 		return r, err
 	}
 	if err := yardstick.PrepareForward(ctx, s.Conn); err != nil {
@@ -54,7 +54,7 @@ func (b *run) forwardOf(ctx context.Context, size int) (r report.Result, err err
 	c, err := b.alternate(ctx, "forward, "+of,
 		runner{"loop with the id alone", loop(yardstick.IDAlone)},
 		runner{"loop with the same headers", loop(yardstick.CloudEvents)},
-		runner{"pg_tide", func(ctx context.Context) (float64, error) { return b.forwardByRelay(ctx, s) }})
+		runner{"pg_tide", func(ctx context.Context) (float64, error) { return b.forwardByRelay(ctx, s, b.options.Events) }})
 	if err != nil {
 		return r, err
 	}
@@ -63,6 +63,14 @@ func (b *run) forwardOf(ctx context.Context, size int) (r report.Result, err err
 		return r, err
 	}
 	return r, b.Drop(ctx, s)
+}
+
+// filled makes the outbox orders with a backlog.
+func (b *run) filled(ctx context.Context, s *world.Service, events, size int) error {
+	if err := s.CreateOutbox(ctx, "orders"); err != nil {
+		return err
+	}
+	return s.Fill(ctx, "orders", events, size)
 }
 
 // newStream makes the stream anew, as a forward pipeline would.
@@ -88,7 +96,7 @@ func (b *run) forwardByHand(ctx context.Context, s *world.Service, headers yards
 
 // forwardByRelay gives the running relay a new pipeline. Time counts from the
 // first event: connecting is no part of a loop either.
-func (b *run) forwardByRelay(ctx context.Context, s *world.Service) (float64, error) {
+func (b *run) forwardByRelay(ctx context.Context, s *world.Service, events int) (float64, error) {
 	stream, err := b.newStream(ctx)
 	if err != nil {
 		return 0, err
@@ -101,10 +109,10 @@ func (b *run) forwardByRelay(ctx context.Context, s *world.Service) (float64, er
 		return 0, err
 	}
 	begun := time.Now()
-	if _, err := arrived(ctx, s, stream, b.options.Events); err != nil {
+	if _, err := arrived(ctx, s, stream, events); err != nil {
 		return 0, err
 	}
-	rate := since(b.options.Events-before, begun)
+	rate := since(events-before, begun)
 	return rate, s.DeletePipeline(ctx, "out")
 }
 

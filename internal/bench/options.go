@@ -62,7 +62,7 @@ func (o *Options) world() world.Options {
 		With: o.With, Program: o.Program, Progress: o.Progress, Live: o.Live}
 }
 
-func needsNATS(name string) bool { return name != "publish" && name != "bulk" }
+func needsNATS(name string) bool { return name != "publish" && name != "bulk" && name != "inbox" }
 
 // settle fills in the defaults and checks the rest.
 func (o Options) settle() (Options, error) {

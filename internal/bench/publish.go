@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/bench/load"
 	"github.com/pg-tide/pg-tide/internal/bench/report"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
@@ -43,22 +44,22 @@ func measurePublish(ctx context.Context, b *run) ([]report.Result, error) {
 		return nil, err
 	}
 	var results []report.Result
-	measure := func(n int, t task, how string) error {
+	measure := func(n int, t load.Task, how string) error {
 		result, err := b.publishOf(ctx, s, n, t, how)
 		results = append(results, result)
 		return err
 	}
 	for _, n := range publishSessions {
-		if err := measure(n, task{prepared: true}, "prepared"); err != nil {
+		if err := measure(n, load.Task{Prepared: true}, "prepared"); err != nil {
 			return nil, err
 		}
 	}
 	for _, n := range publishSessions {
-		if err := measure(n, task{}, "not prepared"); err != nil {
+		if err := measure(n, load.Task{}, "not prepared"); err != nil {
 			return nil, err
 		}
 	}
-	if err := measure(publishSessions[2], task{prepared: true, change: true}, "beside a row of the service's own"); err != nil {
+	if err := measure(publishSessions[2], load.Task{Prepared: true, Change: changeSQL}, "beside a row of the service's own"); err != nil {
 		return nil, err
 	}
 	return results, b.Drop(ctx, s)
@@ -83,19 +84,19 @@ func (b *run) byHand(ctx context.Context) (*world.Service, error) {
 
 // publishOf has a plain insert, a function that does nothing but that insert,
 // and the product take turns.
-func (b *run) publishOf(ctx context.Context, s *world.Service, n int, t task, how string) (r report.Result, err error) {
-	t.payload = payloadOf(b.options.Sizes[0])
+func (b *run) publishOf(ctx context.Context, s *world.Service, n int, t load.Task, how string) (r report.Result, err error) {
+	t.Payload = payloadOf(b.options.Sizes[0])
 	of := fmt.Sprintf("%d B, %d sessions, %s", b.options.Sizes[0], n, how)
 	names := []string{"plain insert", "function that inserts", "pg_tide"}
-	all := make([]*sessions, len(names))
+	all := make([]*load.Sessions, len(names))
 	for i, sql := range []string{insertSQL, insertByFunctionSQL, publishSQL} {
-		t.sql = sql
-		all[i], err = connectAll(ctx, s.DSN, n, t)
-		defer all[i].close(ctx)
+		t.SQL = sql
+		all[i], err = load.Connect(ctx, s.DSN, n, t)
+		defer all[i].Close(ctx)
 		if err != nil {
 			return r, err
 		}
-		if _, err := all[i].commits(ctx, warmUp); err != nil {
+		if _, err := all[i].Commits(ctx, warmUp); err != nil {
 			return r, fmt.Errorf("%s: %w", names[i], err)
 		}
 	}
@@ -103,7 +104,7 @@ func (b *run) publishOf(ctx context.Context, s *world.Service, n int, t task, ho
 	for round := range b.options.Rounds * slicesEach {
 		b.Progress.Show(fmt.Sprintf("publish, %s: slice %d of %d", of, round+1, b.options.Rounds*slicesEach))
 		for i := range all {
-			rate, err := all[i].commits(ctx, slice)
+			rate, err := all[i].Commits(ctx, slice)
 			if err != nil {
 				return r, fmt.Errorf("%s: %w", names[i], err)
 			}
@@ -112,7 +113,7 @@ func (b *run) publishOf(ctx context.Context, s *world.Service, n int, t task, ho
 		}
 	}
 	promised := 0.0
-	if n >= 16 && !t.change {
+	if n >= 16 && t.Change == "" {
 		promised = publishPromised
 	}
 	return report.Compare("publish", of, "commits/s", contenders[2], contenders[0].Beside(promised), contenders[1].Beside(0)), nil

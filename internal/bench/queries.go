@@ -17,8 +17,10 @@ var (
 	insertSQL string
 	//go:embed queries/insert_many.sql
 	insertManySQL string
-	//go:embed queries/arrived.sql
-	arrivedSQL string
+	//go:embed queries/pending.sql
+	pendingSQL string
+	//go:embed queries/mark.sql
+	markSQL string
 	//go:embed queries/transactions.sql
 	transactionsSQL string
 	//go:embed queries/insert_by_function.sql

@@ -75,7 +75,7 @@ func (b *run) reverseOf(ctx context.Context, size int) (r report.Result, err err
 // filledStream has a relay fill the stream, so that its messages are what the
 // product sends.
 func (b *run) filledStream(ctx context.Context, s *world.Service, size int) (jetstream.Stream, error) {
-	if err := s.Fill(ctx, "orders", b.options.Events, size); err != nil {
+	if err := b.filled(ctx, s, b.options.Events, size); err != nil {
 		return nil, err
 	}
 	if err := s.StartRelay(ctx); err != nil {

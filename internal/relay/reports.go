@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/pipeline"
@@ -55,4 +57,26 @@ func (s *Supervisor) flush(ctx context.Context, stored map[int64]pipeline.Report
 	for _, r := range changed {
 		stored[r.PipelineID] = r
 	}
+}
+
+// Pipeline is what the supervisor shows of one that it runs.
+type Pipeline struct {
+	Spec   pipeline.Spec
+	Report pipeline.Report
+}
+
+// Pipelines returns what runs here, by name, from memory.
+func (s *Supervisor) Pipelines() []Pipeline {
+	s.mu.Lock()
+	runners := make([]*runner, 0, len(s.fleet))
+	for _, m := range s.fleet {
+		runners = append(runners, m.runner)
+	}
+	s.mu.Unlock()
+	all := make([]Pipeline, 0, len(runners))
+	for _, r := range runners {
+		all = append(all, Pipeline{Spec: r.spec, Report: r.health.now()})
+	}
+	slices.SortFunc(all, func(a, b Pipeline) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
+	return all
 }

@@ -1,10 +1,8 @@
 package relay
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -356,28 +354,6 @@ func (s *Supervisor) pokeAll() {
 			m.runner.poke()
 		}
 	}
-}
-
-// Pipeline is what the supervisor shows of one that it runs.
-type Pipeline struct {
-	Spec   pipeline.Spec
-	Report pipeline.Report
-}
-
-// Pipelines returns what runs here, by name, from memory.
-func (s *Supervisor) Pipelines() []Pipeline {
-	s.mu.Lock()
-	runners := make([]*runner, 0, len(s.fleet))
-	for _, m := range s.fleet {
-		runners = append(runners, m.runner)
-	}
-	s.mu.Unlock()
-	all := make([]Pipeline, 0, len(runners))
-	for _, r := range runners {
-		all = append(all, Pipeline{Spec: r.spec, Report: r.health.now()})
-	}
-	slices.SortFunc(all, func(a, b Pipeline) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
-	return all
 }
 
 // NotReady says in words why this relay may own no pipelines, or "".

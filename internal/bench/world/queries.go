@@ -7,6 +7,12 @@ var (
 	outboxCreateSQL string
 	//go:embed queries/inbox_create.sql
 	inboxCreateSQL string
+	//go:embed queries/fill_inbox.sql
+	fillInboxSQL string
+	//go:embed queries/relay_set_outbox_paused.sql
+	relaySetOutboxPausedSQL string
+	//go:embed queries/relay_enable.sql
+	relayEnableSQL string
 	//go:embed queries/fill.sql
 	fillSQL string
 	//go:embed queries/relay_set_outbox.sql

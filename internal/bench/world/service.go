@@ -64,6 +64,16 @@ func (s *Service) Forward(ctx context.Context, pipeline, outbox, stream, subject
 	}))
 }
 
+// ForwardPaused configures one that EnablePipelines lets go.
+func (s *Service) ForwardPaused(ctx context.Context, pipeline, outbox, stream, subject string, lanes int) error {
+	return s.Exec(ctx, relaySetOutboxPausedSQL, pipeline, outbox, s.config(map[string]any{
+		"sink_type": "nats", "stream": stream, "subject": subject, "lanes": lanes,
+	}))
+}
+
+// EnablePipelines lets all paused pipelines go at once.
+func (s *Service) EnablePipelines(ctx context.Context) error { return s.Exec(ctx, relayEnableSQL) }
+
 // Reverse configures a pipeline from a stream to an inbox.
 func (s *Service) Reverse(ctx context.Context, pipeline, inbox, stream, subject string, lanes int) error {
 	return s.Exec(ctx, relaySetInboxSQL, pipeline, inbox, s.config(map[string]any{
@@ -104,19 +114,31 @@ func (s *Service) Exec(ctx context.Context, sql string, args ...any) error {
 // PID is the process of the relay.
 func (s *Service) PID() int { return s.relay.PID() }
 
-// Fill makes an outbox and puts events into it, in transactions of some thousands.
+// Fill puts events into an outbox, in transactions of some thousands.
 func (s *Service) Fill(ctx context.Context, outbox string, events, size int) error {
-	if err := s.CreateOutbox(ctx, outbox); err != nil {
+	if err := s.fill(ctx, fillSQL, outbox, events, size); err != nil {
 		return err
 	}
+	return s.Exec(ctx, "vacuum (analyze) tide.outbox_event")
+}
+
+// FillInbox puts messages into an inbox, processed ones or pending ones.
+func (s *Service) FillInbox(ctx context.Context, inbox string, messages, size int, processed bool) error {
+	if err := s.fill(ctx, fillInboxSQL, inbox, messages, size, processed); err != nil {
+		return err
+	}
+	return s.Exec(ctx, "vacuum (analyze) tide.inbox_message")
+}
+
+func (s *Service) fill(ctx context.Context, sql, name string, rows int, more ...any) error {
 	const step = 20_000
-	for from := 1; from <= events; from += step {
-		s.world.Progress.Show(fmt.Sprintf("filling the outbox: %d of %d", from-1, events))
-		if err := s.Exec(ctx, fillSQL, outbox, from, min(from+step-1, events), size); err != nil {
+	for from := 1; from <= rows; from += step {
+		s.world.Progress.Show(fmt.Sprintf("filling %s: %d of %d", name, from-1, rows))
+		if err := s.Exec(ctx, sql, append([]any{name, from, min(from+step-1, rows)}, more...)...); err != nil {
 			return err
 		}
 	}
-	return s.Exec(ctx, "vacuum (analyze) tide.outbox_event")
+	return nil
 }
 
 // tail keeps the end of what is written to it.

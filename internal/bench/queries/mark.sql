@@ -1,0 +1,1 @@
+select tide.inbox_mark_processed('arrived', $1::bigint[])

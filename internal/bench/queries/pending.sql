@@ -1,0 +1,1 @@
+select id from tide.inbox_pending('arrived') limit $1

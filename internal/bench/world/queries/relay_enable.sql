@@ -1,0 +1,1 @@
+select count(tide.relay_enable(p.name)) from tide.pipeline p where not p.enabled

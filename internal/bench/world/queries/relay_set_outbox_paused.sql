@@ -1,0 +1,1 @@
+select tide.relay_set_outbox($1, $2, $3::jsonb, enabled => false)
