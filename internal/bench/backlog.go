@@ -37,7 +37,7 @@ func measureBacklog(ctx context.Context, b *run) ([]report.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
+	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.shape()); err != nil {
 		return nil, err
 	}
 	begun := time.Now()

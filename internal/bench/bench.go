@@ -59,6 +59,11 @@ type run struct {
 	options Options
 }
 
+// shape is how the pipelines are configured.
+func (b *run) shape() world.Shape {
+	return world.Shape{Lanes: b.options.Lanes, BatchSize: b.options.BatchSize}
+}
+
 // Run measures and returns the report. Whatever it started or made is gone
 // when it returns.
 func Run(ctx context.Context, options Options) (r *report.Report, err error) {

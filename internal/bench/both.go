@@ -119,8 +119,8 @@ func (b *run) bothByRelays(ctx context.Context, services []*world.Service, each,
 	begun := time.Now()
 	for i, s := range services {
 		next, stream, subject := services[(i+1)%len(services)], b.Durable(way(s)), b.Subject(way(s))
-		if err := errors.Join(s.Forward(ctx, "out", "orders", stream, subject, b.options.Lanes),
-			next.Reverse(ctx, in, in, stream, subject, b.options.Lanes)); err != nil {
+		if err := errors.Join(s.Forward(ctx, "out", "orders", stream, subject, b.shape()),
+			next.Reverse(ctx, in, in, stream, subject, b.shape())); err != nil {
 			return 0, err
 		}
 	}

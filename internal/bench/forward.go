@@ -101,7 +101,7 @@ func (b *run) forwardByRelay(ctx context.Context, s *world.Service, events int) 
 	if err != nil {
 		return 0, err
 	}
-	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
+	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.shape()); err != nil {
 		return 0, err
 	}
 	before, err := arrived(ctx, s, stream, 1)

@@ -33,10 +33,10 @@ func measureIdle(ctx context.Context, b *run) ([]report.Result, error) {
 		return nil, err
 	}
 	for i := range idlePipelines / 2 {
-		if err := s.Forward(ctx, fmt.Sprintf("out%d", i), "orders", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
+		if err := s.Forward(ctx, fmt.Sprintf("out%d", i), "orders", b.Durable("events"), b.Subject("events"), b.shape()); err != nil {
 			return nil, err
 		}
-		if err := s.Reverse(ctx, fmt.Sprintf("in%d", i), "arrived", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
+		if err := s.Reverse(ctx, fmt.Sprintf("in%d", i), "arrived", b.Durable("events"), b.Subject("events"), b.shape()); err != nil {
 			return nil, err
 		}
 	}

@@ -102,10 +102,10 @@ func (b *run) flows(ctx context.Context) ([]*load.Flow, error) {
 	var flows []*load.Flow
 	for i, s := range services {
 		next := services[(i+1)%len(services)]
-		if err := s.Forward(ctx, "out", "orders", stream, b.Subject("flow."+s.Name), 1); err != nil {
+		if err := s.Forward(ctx, "out", "orders", stream, b.Subject("flow."+s.Name), world.Shape{Lanes: 1}); err != nil {
 			return nil, err
 		}
-		if err := next.Reverse(ctx, "in_"+s.Name, "arrived", stream, b.Subject("flow."+s.Name), 1); err != nil {
+		if err := next.Reverse(ctx, "in_"+s.Name, "arrived", stream, b.Subject("flow."+s.Name), world.Shape{Lanes: 1}); err != nil {
 			return nil, err
 		}
 		f, err := load.NewFlow(ctx, s.DSN, next.DSN, publishSQL)

@@ -83,7 +83,7 @@ func (b *run) moveTogether(ctx context.Context, s *world.Service, outbox func(i 
 		if streams[i], err = b.NewStream(ctx, name, name); err != nil {
 			return 0, err
 		}
-		if err := s.ForwardPaused(ctx, name, outbox(i), b.Durable(name), b.Subject(name), b.options.Lanes); err != nil {
+		if err := s.ForwardPaused(ctx, name, outbox(i), b.Durable(name), b.Subject(name), b.shape()); err != nil {
 			return 0, err
 		}
 	}

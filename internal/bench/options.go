@@ -23,6 +23,8 @@ type Options struct {
 	Events int
 	// Lanes is how many a pipeline has.
 	Lanes int
+	// BatchSize is that of each pipeline; 0 is the default.
+	BatchSize int
 	// PostgresURL and NATSURL name servers to use instead of throwaway ones.
 	PostgresURL, NATSURL string
 	// With is SQL that is run in each database after the schema was installed,
@@ -43,6 +45,7 @@ const (
 	leastSize   = 40
 	mostSize    = 512 << 10
 	leastEvents = 1000
+	mostBatch   = 10_000
 )
 
 // DefaultSizes are the payloads that are measured, in bytes.
@@ -92,6 +95,9 @@ func (o Options) settle() (Options, error) {
 	}
 	if o.Lanes < 1 || o.Lanes > 64 {
 		return o, wrong("--lanes is %d; it must be from 1 to 64", o.Lanes)
+	}
+	if o.BatchSize < 0 || o.BatchSize > mostBatch {
+		return o, wrong("--batch-size is %d; it must be from 1 to %d, or 0 for the default", o.BatchSize, mostBatch)
 	}
 	for _, size := range o.Sizes {
 		if size < leastSize || size > mostSize {

@@ -52,7 +52,7 @@ func (b *run) reverseOf(ctx context.Context, size int) (r report.Result, err err
 	}
 	of := fmt.Sprintf("%d events of %d B", b.options.Events, size)
 	if b.options.Lanes > 1 {
-		of += fmt.Sprintf(", %d lanes", b.options.Lanes)
+		of += fmt.Sprintf(", %d lanes", b.shape())
 	}
 	round := 0
 	c, err := b.alternate(ctx, "reverse, "+of,
@@ -85,7 +85,7 @@ func (b *run) filledStream(ctx context.Context, s *world.Service, size int) (jet
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
+	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.shape()); err != nil {
 		return nil, err
 	}
 	_, err = arrived(ctx, s, stream, b.options.Events)
@@ -113,7 +113,7 @@ func (b *run) reverseByRelay(ctx context.Context, s *world.Service, stream jetst
 	if err := s.CreateInbox(ctx, name); err != nil {
 		return 0, err
 	}
-	if err := s.Reverse(ctx, name, name, b.Durable("events"), b.Subject("events"), b.options.Lanes); err != nil {
+	if err := s.Reverse(ctx, name, name, b.Durable("events"), b.Subject("events"), b.shape()); err != nil {
 		return 0, err
 	}
 	before, err := b.taken(ctx, s, stream, name, 1)

@@ -54,6 +54,7 @@ Cases:
 	flags.IntVar(&options.Events, "events", bench.DefaultEvents, "`N` events of a backlog")
 	flags.IntSliceVar(&options.Sizes, "size", bench.DefaultSizes(), "`BYTES` of an event's payload, one or several")
 	flags.IntVar(&options.Lanes, "lanes", 1, "`N` lanes of each pipeline")
+	flags.IntVar(&options.BatchSize, "batch-size", 0, "`N` events that each pipeline works at once; 0 for the default")
 	flags.StringVar(&options.NATSURL, "nats-url", "", "`URL` of a NATS server to use (default one of its own)")
 	flags.StringVar(&plot, "plot", "", "SVG `FILE` to draw the figures into")
 	flags.StringVar(&with, "with", "", "`FILE` of SQL that is run in each database after the schema was installed, to try a change")

@@ -58,31 +58,41 @@ func (s *Service) Alive() error {
 }
 
 // Forward configures a pipeline from an outbox to a subject.
-func (s *Service) Forward(ctx context.Context, pipeline, outbox, stream, subject string, lanes int) error {
+func (s *Service) Forward(ctx context.Context, pipeline, outbox, stream, subject string, shape Shape) error {
 	return s.Exec(ctx, relaySetOutboxSQL, pipeline, outbox, s.config(map[string]any{
-		"sink_type": "nats", "stream": stream, "subject": subject, "lanes": lanes,
-	}))
+		"sink_type": "nats", "stream": stream, "subject": subject,
+	}, shape))
 }
 
 // ForwardPaused configures one that EnablePipelines lets go.
-func (s *Service) ForwardPaused(ctx context.Context, pipeline, outbox, stream, subject string, lanes int) error {
+func (s *Service) ForwardPaused(ctx context.Context, pipeline, outbox, stream, subject string, shape Shape) error {
 	return s.Exec(ctx, relaySetOutboxPausedSQL, pipeline, outbox, s.config(map[string]any{
-		"sink_type": "nats", "stream": stream, "subject": subject, "lanes": lanes,
-	}))
+		"sink_type": "nats", "stream": stream, "subject": subject,
+	}, shape))
 }
 
 // EnablePipelines lets all paused pipelines go at once.
 func (s *Service) EnablePipelines(ctx context.Context) error { return s.Exec(ctx, relayEnableSQL) }
 
 // Reverse configures a pipeline from a stream to an inbox.
-func (s *Service) Reverse(ctx context.Context, pipeline, inbox, stream, subject string, lanes int) error {
+func (s *Service) Reverse(ctx context.Context, pipeline, inbox, stream, subject string, shape Shape) error {
 	return s.Exec(ctx, relaySetInboxSQL, pipeline, inbox, s.config(map[string]any{
 		"source_type": "nats", "stream": stream, "subject": subject, "durable_name": s.world.Durable(pipeline),
-		"lanes": lanes,
-	}))
+	}, shape))
 }
 
-func (s *Service) config(values map[string]any) string {
+// Shape is what pipelines are configured with besides their ends.
+type Shape struct {
+	Lanes int
+	// BatchSize is 0 for the default.
+	BatchSize int
+}
+
+func (s *Service) config(values map[string]any, shape Shape) string {
+	values["lanes"] = shape.Lanes
+	if shape.BatchSize > 0 {
+		values["batch_size"] = shape.BatchSize
+	}
 	values["url"] = s.world.natsURL
 	text, _ := json.Marshal(values) // strings and numbers: it cannot fail
 	return string(text)
