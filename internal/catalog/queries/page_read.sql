@@ -2,8 +2,8 @@
 -- and the check of the fence are one view; and a writing one when it finds
 -- rows, so that its synchronous commit flushes the log past every publisher
 -- whose commit it saw: what it returns cannot be taken back by a crash.
--- The first row holds the snapshot, then come late rows (in no order), then
--- fresh rows in order of id.
+-- The first row holds the snapshot, then come late rows and fresh rows, in no
+-- order: the parts of the outbox are read one after the other.
 --
 -- The bound is an xid assigned after the snapshot was taken: transactions
 -- from it on draw ids greater than any that this statement saw.
@@ -49,18 +49,36 @@ late as materialized (
         limit $10::bigint + 1
     )
 ),
-fresh as materialized (
-    select f.*
+-- How far the page goes. Sizes are added up one by one only where they are
+-- too much together; nothing of a payload is copied for it.
+sizes as materialized (
+    select max(f.id) as id, sum(f.bytes) as bytes
     from (
-        select e.id, e.event_id, e.stream, e.key, e.op, e.published_at, e.payload, e.headers, e.xid,
-               sum(pg_column_size(e.payload)) over (order by e.id rows unbounded preceding)
-                   - pg_column_size(e.payload) as bytes_before
+        select e.id, pg_column_size(e.payload) as bytes
         from tide.outbox_event e
         where e.part = any ('{0}') and e.id > $7::bigint
         order by e.id
         limit $10::bigint
     ) f
-    where f.bytes_before < $11::bigint
+),
+fresh as materialized (
+    select case
+        when s.bytes <= $11::bigint then s.id
+        else (
+            select max(f.id)
+            from (
+                select c.id, sum(c.bytes) over (order by c.id rows unbounded preceding) - c.bytes as bytes_before
+                from (
+                    select e.id, pg_column_size(e.payload) as bytes
+                    from tide.outbox_event e
+                    where e.part = any ('{0}') and e.id > $7::bigint
+                    order by e.id
+                    limit $10::bigint
+                ) c
+            ) f
+            where f.bytes_before < $11::bigint)
+        end as last_id
+    from sizes s
 ),
 verdict as materialized (
     select v.overflow,
@@ -78,7 +96,7 @@ select null::bigint as id, null::uuid as event_id, null as stream, null as key, 
        (select p.parts from parts p)::text as parts,
        v.overflow,
        case
-           when v.good and (exists (select from late) or exists (select from fresh)) then
+           when v.good and (exists (select from late) or (select f.last_id is not null from fresh f)) then
                concat(pg_current_xact_id(),
                       left(pg_logical_emit_message(true, 'pg_tide', '')::text, 0))
        end as bound
@@ -88,11 +106,13 @@ select r.id, r.event_id, r.stream, r.key, r.op,
        coalesce(nullif(r.headers ->> 'event_type', ''), nullif(r.payload ->> 'event_type', ''), r.stream || '.' || r.op),
        r.published_at, r.payload, nullif(r.headers, '{}'), r.xid,
        null, null, null, null, null
-from (
-    select l.id, l.event_id, l.stream, l.key, l.op, l.published_at, l.payload, l.headers, l.xid
-    from late l
-    union all
-    select f.id, f.event_id, f.stream, f.key, f.op, f.published_at, f.payload, f.headers, f.xid
-    from fresh f
-) r
+from late r
 where (select v.good from verdict v)
+union all
+select r.id, r.event_id, r.stream, r.key, r.op,
+       coalesce(nullif(r.headers ->> 'event_type', ''), nullif(r.payload ->> 'event_type', ''), r.stream || '.' || r.op),
+       r.published_at, r.payload, nullif(r.headers, '{}'), r.xid,
+       null, null, null, null, null
+from tide.outbox_event r
+where r.part = any ('{0}') and r.id > $7::bigint and r.id <= (select f.last_id from fresh f)
+    and (select v.good from verdict v)
