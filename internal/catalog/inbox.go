@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,6 +20,36 @@ type InboxTarget struct {
 	Owner   Owner
 	InboxID int64
 	Inbox   string
+	// Repeats is kept from one batch to the next; nil expects repeats each time.
+	Repeats *Repeats
+}
+
+// Repeats says whether the messages of a batch may be known to the inbox. To
+// look is a quarter of what an insert costs, so it is done at the start, when
+// what was not acknowledged comes again, and for a while after each repeat.
+// Else a repeat makes the insert fail, and it is done again with a look: that
+// leaves a batch of dead rows, which must not happen with every other batch.
+type Repeats struct{ looks atomic.Int64 }
+
+const (
+	looksAtStart     = 8
+	looksAfterRepeat = 64
+)
+
+// Expect says that what was inserted before may come again.
+func (r *Repeats) Expect() { r.looks.Store(max(looksAtStart, r.looks.Load())) }
+
+func (r *Repeats) expected() bool { return r == nil || r.looks.Load() > 0 }
+
+// note takes in a batch that was looked at.
+func (r *Repeats) note(had bool) {
+	switch {
+	case r == nil:
+	case had:
+		r.looks.Store(looksAfterRepeat)
+	default:
+		r.looks.Add(-1)
+	}
 }
 
 // removalAttempts is how often a batch is inserted when messages are being
@@ -61,19 +92,35 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 	return 0, &delivery.Partial{Failed: failed}
 }
 
-// insertAlone inserts in a transaction of its own. Where the database's
-// default is a stricter isolation, the transaction is begun and ended
-// expressly, at the price of two round trips.
+// insertAlone inserts in a transaction of its own, and once more if a repeat
+// was not expected.
 func (c *Catalog) insertAlone(ctx context.Context, to InboxTarget, messages []message.Message) (added int, err error) {
+	if !to.Repeats.expected() {
+		if added, err = c.insertIsolated(ctx, to, messages, false); sqlState(err) != uniqueViolation {
+			return added, err
+		}
+	}
+	if added, err = c.insertIsolated(ctx, to, messages, true); err == nil {
+		to.Repeats.note(added < len(messages))
+	}
+	return added, err
+}
+
+const uniqueViolation = "23505"
+
+// insertIsolated inserts under READ COMMITTED. Where the database's
+// default is stricter, the transaction is begun and ended
+// expressly, at the price of two round trips.
+func (c *Catalog) insertIsolated(ctx context.Context, to InboxTarget, messages []message.Message, repeats bool) (added int, err error) {
 	if !c.strictIsolation.Load() {
-		added, err = c.insertInbox(ctx, c.pool, to, messages)
+		added, err = c.insertInbox(ctx, c.pool, to, messages, repeats)
 		if sqlState(err) != "25001" {
 			return added, err
 		}
 		c.strictIsolation.Store(true)
 	}
 	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		added, err = c.insertInbox(ctx, tx, to, messages)
+		added, err = c.insertInbox(ctx, tx, to, messages, repeats)
 		return err
 	})
 	return added, err
@@ -99,17 +146,17 @@ type rower interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, messages []message.Message) (added int, err error) {
+func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, messages []message.Message, repeats bool) (added int, err error) {
 	if fault.Mutant(fault.NoDedup) {
 		messages = unknown(messages)
 	}
-	columns := columnsOf(messages)
+	values := columnsOf(messages)
 	oldest, newest := publishedBetween(messages)
 	var owners int
 	var nothing any
-	err = on.QueryRow(ctx, inboxQuery(to.Inbox),
+	err = on.QueryRow(ctx, inboxQuery(to.Inbox, repeats),
 		to.Owner.PipelineID, c.relay.ID, to.Owner.Fence, to.InboxID, "tide_inbox_"+to.Inbox,
-		columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], columns[6], columns[7],
+		values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
 		oldest, newest,
 	).Scan(&owners, &added, &nothing, &nothing)
 	if err == nil && owners == 0 {
@@ -118,11 +165,19 @@ func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, mes
 	return added, err
 }
 
-// columnsOf turns messages into one array for each column.
-func columnsOf(messages []message.Message) (columns [8][]string) {
-	for i := range columns {
-		columns[i] = make([]string, len(messages))
+// The columns of a batch that often have one value for all of it. The others
+// have a value of their own for each message, or may be empty.
+const columns = 8
+
+var mayBeOne = [columns]bool{1: true, 2: true, 4: true, 5: true, 7: true}
+
+// columnsOf turns messages into one array for each column. One whose values
+// are all the same has a single element.
+func columnsOf(messages []message.Message) (all [columns][]string) {
+	for i := range all {
+		all[i] = make([]string, len(messages))
 	}
+	same := mayBeOne
 	for i := range messages {
 		m := &messages[i]
 		headers := "{}"
@@ -130,10 +185,16 @@ func columnsOf(messages []message.Message) (columns [8][]string) {
 			headers = string(m.Headers)
 		}
 		for j, value := range [...]string{m.EventID, m.Source, m.Stream, m.Key, m.Op, m.EventType, string(m.Payload), headers} {
-			columns[j][i] = value
+			all[j][i] = value
+			same[j] = same[j] && value == all[j][0]
 		}
 	}
-	return columns
+	for j := range all {
+		if same[j] {
+			all[j] = all[j][:1]
+		}
+	}
+	return all
 }
 
 // publishedBetween returns the times of the oldest and the newest event, as far
@@ -172,9 +233,14 @@ func isOutboxSource(source string) bool {
 	return id.Scan(source[1:end]) == nil
 }
 
-// inboxQuery puts the inbox's name where the statement has {0}.
-func inboxQuery(inbox string) string {
-	return strings.Replace(fenced(inboxInsertSQL), `"{0}_inbox"`, pgx.Identifier{inbox + "_inbox"}.Sanitize(), 1)
+// inboxQuery puts the inbox's name where the statement has {0}, and takes out
+// the look for repeats where none is expected.
+func inboxQuery(inbox string, repeats bool) string {
+	sql := strings.Replace(fenced(inboxInsertSQL), `"{0}_inbox"`, pgx.Identifier{inbox + "_inbox"}.Sanitize(), 1)
+	if !repeats {
+		sql = strings.Replace(sql, "    on conflict do nothing\n", "", 1)
+	}
+	return sql
 }
 
 // findUninsertable tries halves, and halves of halves, in a transaction that
@@ -216,7 +282,7 @@ func (c *Catalog) tryInsert(ctx context.Context, tx pgx.Tx, to InboxTarget, mess
 	if err != nil {
 		return err
 	}
-	_, err = c.insertInbox(ctx, attempt, to, messages)
+	_, err = c.insertInbox(ctx, attempt, to, messages, true)
 	if rolled := attempt.Rollback(ctx); rolled != nil {
 		return rolled
 	}

@@ -5,6 +5,11 @@
 -- says; within it the unique index does. tide.inbox_leave fails when messages
 -- were removed meanwhile.
 --
+-- The rows come as unnest returns them, and draw their ids so: nothing sorts or
+-- hashes between. A column whose values are all the same has one element, the
+-- other rows get null from unnest. "on conflict" is left out where no repeat is
+-- expected: it looks into each unique index twice.
+--
 -- $1 pipeline, $2 relay, $3 fence, $4 inbox, $5 channel, $6 to $13 one array for each column,
 -- $14 and $15 the times of the oldest and the newest event
 with owned as materialized (
@@ -21,12 +26,13 @@ entered as materialized (
 ),
 added as (
     insert into tide."{0}_inbox" (inbox_id, part, event_id, source, stream, key, op, event_type, payload, headers)
-    select $4::integer, e.part, m.event_id, m.source, m.stream, nullif(m.key, ''), m.op, m.event_type, m.payload::jsonb, m.headers::jsonb
+    select $4::integer, e.part, m.event_id, coalesce(m.source, ($7::text[])[1]), coalesce(m.stream, ($8::text[])[1]),
+           nullif(m.key, ''), coalesce(m.op, ($10::text[])[1]), coalesce(m.event_type, ($11::text[])[1]),
+           m.payload::jsonb, coalesce(m.headers, ($13::text[])[1])::jsonb
     from entered e
     cross join unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
         with ordinality as m (event_id, source, stream, key, op, event_type, payload, headers, place)
     where e.known is null or not e.known[m.place]
-    order by m.place
     on conflict do nothing
     returning 1
 )

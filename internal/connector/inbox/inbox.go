@@ -32,6 +32,7 @@ func New(store Store, spec pipeline.Spec) *Inbox {
 		Owner:   catalog.OwnerOf(spec),
 		InboxID: spec.EndpointID,
 		Inbox:   spec.Endpoint,
+		Repeats: &catalog.Repeats{},
 	}}
 }
 
@@ -43,8 +44,10 @@ func (i *Inbox) Insert(ctx context.Context, messages []message.Message) (int, er
 	return i.store.InsertInbox(ctx, i.target, messages)
 }
 
-// Mark returns how far the source was durably taken in.
+// Mark returns how far the source was durably taken in. A session starts with
+// it, and what was not acknowledged in the one before comes again.
 func (i *Inbox) Mark(ctx context.Context) (mark message.Mark, err error) {
+	i.target.Repeats.Expect()
 	mark, i.marks, err = i.store.LoadMark(ctx, i.target.Owner.PipelineID)
 	return mark, err
 }
