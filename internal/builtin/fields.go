@@ -3,7 +3,7 @@ package builtin
 import "github.com/pg-tide/pg-tide/internal/config"
 
 const (
-	defaultBatchSize   = 500
+	defaultBatchSize   = 1000
 	maxBatchSize       = 10_000
 	defaultMaxAttempts = 5
 	maxLanes           = 64

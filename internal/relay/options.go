@@ -10,7 +10,7 @@ import (
 // Options are the engine's settings. A zero field takes the default that its
 // comment names.
 type Options struct {
-	// BatchSize is used where a pipeline's limits set none: 500 events.
+	// BatchSize is used where a pipeline's limits set none: 1000 events.
 	BatchSize int
 	// Window is how many sends of a forward pipeline may be unacknowledged at
 	// once: 8. Together with the pages read ahead it bounds the memory.
@@ -56,7 +56,7 @@ type Options struct {
 
 // withDefaults fills in what is zero.
 func (o Options) withDefaults() Options {
-	set(&o.BatchSize, 500)
+	set(&o.BatchSize, 1000)
 	set(&o.Window, 8)
 	set(&o.MaxAttempts, 5)
 	set(&o.MaxDeadLetters, 100_000)

@@ -38,7 +38,7 @@ type arrival struct {
 
 func newReverse(s session) *reverse {
 	lanes := max(1, s.limits.Lanes)
-	most := 1 + lanes
+	most := 2 + lanes
 	r := &reverse{
 		session:   s,
 		fetched:   make(chan message.Delivery, 1),

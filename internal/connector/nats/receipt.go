@@ -111,11 +111,20 @@ func (r *receipt) stored(m *natsgo.Msg, ack *jetstream.PubAck, reached []streamM
 			return errWentBack(ack.Stream, ack.Sequence, r.before[i])
 		}
 		if ack.Sequence > reached[i].Sequence {
-			reached[i] = streamMark{Stream: ack.Stream, Created: info.Created, Sequence: ack.Sequence, ID: m.Header.Get(jetstream.MsgIDHeader)}
+			reached[i] = streamMark{Stream: ack.Stream, Created: info.Created, Sequence: ack.Sequence, ID: messageID(m)}
 		}
 		return nil
 	}
 	return errElsewhere(m.Subject, ack.Stream)
+}
+
+// messageID is the id that an event was sent with; without the search for other
+// spellings of the header's name.
+func messageID(m *natsgo.Msg) string {
+	if ids := m.Header[jetstream.MsgIDHeader]; len(ids) > 0 {
+		return ids[0]
+	}
+	return ""
 }
 
 func errWentBack(stream string, sequence, before uint64) error {

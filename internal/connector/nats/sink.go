@@ -253,11 +253,22 @@ func (c *connection) publishFailed(subject string, err error) error {
 func toMessage(e *message.Envelope, m *natsgo.Msg) {
 	m.Subject, m.Data = e.Destination, e.Body
 	m.Header = make(natsgo.Header, len(e.Headers)+1)
+	// one allocation for all values; capped, so that a name that comes twice
+	// does not write into the next value
+	values := make([]string, 0, len(e.Headers)+1)
+	put := func(value string) []string {
+		values = append(values, value)
+		return values[len(values)-1 : len(values) : len(values)]
+	}
 	for _, h := range e.Headers {
-		m.Header[h.Name] = append(m.Header[h.Name], h.Value)
+		if earlier, twice := m.Header[h.Name]; twice {
+			m.Header[h.Name] = append(earlier, h.Value)
+			continue
+		}
+		m.Header[h.Name] = put(h.Value)
 	}
 	if e.EventID != "" {
-		m.Header[jetstream.MsgIDHeader] = []string{e.EventID}
+		m.Header[jetstream.MsgIDHeader] = put(e.EventID)
 	}
 }
 
