@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo bench torture mutations mutations-torture install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify demo bench bench-short bench-short-baseline allocations torture mutations mutations-torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -46,6 +46,17 @@ demo: ## see the whole bus move
 
 bench: ## measure everything beside loops written by hand
 	$(GO) run ./cmd/pg-tide bench
+
+bench-short: ## a few of its ratios, beside those of an earlier run
+	$(GO) run ./cmd/pg-tide bench $(BENCH_SHORT) --baseline bench/results/short.json
+
+bench-short-baseline: ## measure what bench-short compares with
+	$(GO) run ./cmd/pg-tide bench $(BENCH_SHORT) --output json > bench/results/short.json
+
+BENCH_SHORT := bulk forward reverse idle --events 100000 --rounds 3 --size 200
+
+allocations: ## what an event costs in memory: ceilings, without the race detector
+	$(GO) test -count=1 -run '^TestAllocations' ./internal/wire ./internal/catalog ./internal/connector/nats
 
 # How long each run takes, and where it leaves what it found.
 TORTURE_FOR ?= 30m

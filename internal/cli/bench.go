@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,7 +18,8 @@ import (
 
 func (p *program) benchCommand() *cobra.Command {
 	options := bench.Options{}
-	plot, with := "", ""
+	files := benchFiles{}
+	with := ""
 	command := &cobra.Command{
 		Use:   "bench [CASE…]",
 		Short: "Measure the bus on this machine, beside loops written by hand",
@@ -46,7 +48,7 @@ Cases:
 				}
 				options.With = string(text)
 			}
-			return p.runBench(cmd.Context(), options, plot)
+			return p.runBench(cmd.Context(), options, files)
 		},
 	}
 	flags := command.Flags()
@@ -56,15 +58,23 @@ Cases:
 	flags.IntVar(&options.Lanes, "lanes", 1, "`N` lanes of each pipeline")
 	flags.IntVar(&options.BatchSize, "batch-size", 0, "`N` events that each pipeline works at once; 0 for the default")
 	flags.StringVar(&options.NATSURL, "nats-url", "", "`URL` of a NATS server to use (default one of its own)")
-	flags.StringVar(&plot, "plot", "", "SVG `FILE` to draw the figures into")
+	flags.StringVar(&files.plot, "plot", "", "SVG `FILE` to draw the figures into")
+	flags.StringVar(&files.baseline, "baseline", "", "`FILE` of an earlier --output json; exit code 3 when the best of a ratio is 40 % below what it was")
 	flags.StringVar(&with, "with", "", "`FILE` of SQL that is run in each database after the schema was installed, to try a change")
 	p.outputFlag(command)
 	return command
 }
 
+// benchFiles are the files that a benchmark reads and writes besides its report.
+type benchFiles struct{ plot, baseline string }
+
 // runBench measures until its end or a signal, and then removes what it made;
 // a second signal ends the process at once.
-func (p *program) runBench(ctx context.Context, options bench.Options, plot string) error {
+func (p *program) runBench(ctx context.Context, options bench.Options, files benchFiles) error {
+	baseline, err := readBaseline(files.baseline)
+	if err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	defer context.AfterFunc(ctx, stop)()
@@ -80,19 +90,48 @@ func (p *program) runBench(ctx context.Context, options bench.Options, plot stri
 	if err != nil {
 		return err
 	}
-	if err := drawInto(plot, report); err != nil {
+	if err := drawInto(files.plot, report); err != nil {
 		return err
 	}
+	if err := p.printBench(report); err != nil {
+		return err
+	}
+	if baseline == nil {
+		return nil
+	}
+	if fallen := report.Below(baseline); len(fallen) > 0 {
+		return &problemsError{text: "slower than in " + files.baseline + ": " + strings.Join(fallen, "; ")}
+	}
+	return nil
+}
+
+func (p *program) printBench(r *report.Report) error {
 	if p.settings.output != outputJSON {
-		report.Print(p.Out)
+		r.Print(p.Out)
 		return nil
 	}
 	encoder := json.NewEncoder(p.Out)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(report); err != nil {
+	if err := encoder.Encode(r); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
+}
+
+// readBaseline reads an earlier report; nil when none is named.
+func readBaseline(path string) (*report.Report, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usagef("read the file of --baseline: %w", err)
+	}
+	earlier := &report.Report{}
+	if err := json.Unmarshal(text, earlier); err != nil || len(earlier.Results) == 0 {
+		return nil, usagef("--baseline %s is no report of `pg-tide bench --output json`", path)
+	}
+	return earlier, nil
 }
 
 // drawInto draws the report into a file, if one is named.

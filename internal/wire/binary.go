@@ -15,22 +15,23 @@ type Binary struct{ Spelling Spelling }
 // Encode writes m as an envelope. It fails with the verdict reject.
 func (b Binary) Encode(m *message.Message) (message.Envelope, error) {
 	headers := make([]message.Header, 0, 8)
-	add := func(attribute, value string) {
-		headers = append(headers, message.Header{Name: b.Spelling.Prefix + attribute, Value: escapeValue(value)})
+	add := func(name, value string) {
+		headers = append(headers, message.Header{Name: name, Value: escapeValue(value)})
 	}
-	add(attributeSpecVersion, specVersion)
-	add(attributeID, m.EventID)
-	add(attributeSource, m.Source)
-	add(attributeType, m.EventType)
-	add(attributeTime, m.Time.UTC().Format(time.RFC3339Nano))
+	names := &b.Spelling.names
+	add(names.specVersion, specVersion)
+	add(names.id, m.EventID)
+	add(names.source, m.Source)
+	add(names.kind, m.EventType)
+	add(names.time, m.Time.UTC().Format(time.RFC3339Nano))
 	if m.Key != "" {
-		add(attributeSubject, m.Key)
+		add(names.subject, m.Key)
 	}
 	if m.Stream != m.Outbox {
-		add(attributeStream, m.Stream)
+		add(names.stream, m.Stream)
 	}
 	if m.Op != defaultOp {
-		add(attributeOp, m.Op)
+		add(names.op, m.Op)
 	}
 	headers, err := b.Spelling.appendPublished(headers, m.Headers)
 	if err != nil {

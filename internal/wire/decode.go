@@ -41,7 +41,7 @@ func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
 		return message.Message{}, err
 	}
 	m := message.Message{Time: e.Time, Payload: e.Body, Headers: headers, Destination: e.Destination}
-	if s.lookUp(e, s.Prefix+attributeSpecVersion) != "" {
+	if s.lookUp(e, s.names.specVersion) != "" {
 		extensions := s.readAttributes(e, &m)
 		if m.Headers, err = s.withExtensions(m.Headers, extensions); err != nil {
 			return message.Message{}, err

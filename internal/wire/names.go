@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"regexp"
-	"strings"
-)
+import "strings"
 
 // Spelling is how a transport's CloudEvents binding writes attribute names.
 type Spelling struct {
@@ -14,11 +11,24 @@ type Spelling struct {
 	// Reserved are prefixes, in lower case, of headers that belong to the
 	// transport: a publisher's header of such a name does not become one.
 	Reserved []string
+
+	names attributeNames
 }
+
+// attributeNames are the headers that attributes travel as, joined once and
+// not for each event.
+type attributeNames struct{ specVersion, id, source, kind, time, subject, stream, op string }
 
 // NATS is the spelling of the CloudEvents binding for NATS.
 func NATS() Spelling {
-	return Spelling{Prefix: "ce-", ContentType: "content-type", Reserved: []string{"nats-"}}
+	return spelling("ce-", "content-type", "nats-")
+}
+
+func spelling(prefix, contentType string, reserved ...string) Spelling {
+	return Spelling{Prefix: prefix, ContentType: contentType, Reserved: reserved, names: attributeNames{
+		specVersion: prefix + attributeSpecVersion, id: prefix + attributeID, source: prefix + attributeSource, kind: prefix + attributeType,
+		time: prefix + attributeTime, subject: prefix + attributeSubject, stream: prefix + attributeStream, op: prefix + attributeOp,
+	}}
 }
 
 // The CloudEvents attributes in use. Those that start with tide are ours, as
@@ -50,15 +60,26 @@ const (
 	maxEventID = 512
 )
 
-// ourSource matches the source of an event that left a tide outbox.
-var ourSource = regexp.MustCompile(`^/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/(.+)$`)
-
-// outboxOf returns the outbox that a source of ours names, or "".
+// outboxOf returns the outbox that a source of ours names, or "": it is
+// "/<database id>/<outbox>", the id a UUID in lower case.
 func outboxOf(source string) string {
-	if found := ourSource.FindStringSubmatch(source); found != nil {
-		return found[1]
+	const end = 1 + 36 // of the id
+	if len(source) <= end+1 || source[0] != '/' || source[end] != '/' {
+		return ""
 	}
-	return ""
+	for i := 1; i < end; i++ {
+		switch c := source[i]; i {
+		case 9, 14, 19, 24:
+			if c != '-' {
+				return ""
+			}
+		default:
+			if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+				return ""
+			}
+		}
+	}
+	return source[end+1:]
 }
 
 // mediaType is a content type without its parameters.

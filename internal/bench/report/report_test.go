@@ -83,3 +83,28 @@ func TestThePictureIsWellFormedAndHoldsEveryResult(t *testing.T) {
 		}
 	}
 }
+
+// What fell by less than 40 % is noise; what was not measured is no success.
+func TestWhatFellFarBehindAnEarlierReportIsNamed(t *testing.T) {
+	earlier := sample()
+	now := sample()
+	if fallen := now.Below(&earlier); len(fallen) > 0 {
+		t.Errorf("the same report has fallen behind itself: %q", fallen)
+	}
+	ratio := &now.Results[0].Ratios[0]
+	ratio.High = 0.31
+	now.Results[1].Contenders[0].Values = []float64{90, 63}
+	if fallen := now.Below(&earlier); len(fallen) > 0 {
+		t.Errorf("named although it is within 40 %%: %q", fallen)
+	}
+	ratio.High = 0.29
+	now.Results[1].Contenders[0].Values = []float64{90, 64}
+	want := []string{"forward, 200 B: 0.29 of the loop <by hand> at best, and it was 0.50", "idle, no events: resident 64 MiB at best, and it was 38.2"}
+	if fallen := now.Below(&earlier); !slices.Equal(fallen, want) {
+		t.Errorf("named %q, want %q", fallen, want)
+	}
+	now.Results = now.Results[:1]
+	if fallen := now.Below(&earlier); len(fallen) != 2 || !strings.Contains(fallen[1], "not measured") {
+		t.Errorf("named %q", fallen)
+	}
+}
