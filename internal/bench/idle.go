@@ -15,9 +15,10 @@ import (
 
 const (
 	idlePipelines = 20
-	// idleFor is how long nothing is done, after idleSettle.
-	idleFor    = 30 * time.Second
-	idleSettle = 10 * time.Second
+	// idleFor is how long nothing is done, after idleSettle: sessions tell the
+	// server ten seconds later only how many transactions they had.
+	idleFor    = 60 * time.Second
+	idleSettle = 25 * time.Second
 )
 
 // measureIdle lets a relay of twenty pipelines do nothing.
