@@ -134,10 +134,10 @@ func poolConfig(o Options) (*pgxpool.Config, error) {
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = applicationName
 	}
-	// Unnamed statements are planned for their parameters and for the table as
-	// it is now. A plan kept from when the outbox was empty would sort the
-	// whole backlog for each page. They also pass transaction poolers.
+	// Unnamed statements are planned for their parameters and for the tables as
+	// they are now, and pass transaction poolers. See often for the exceptions.
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	config.AfterConnect = meet
 	switch {
 	case o.MaxConns > 0:
 		config.MaxConns = o.MaxConns

@@ -28,8 +28,9 @@ func newHeart(config *pgx.ConnConfig) *heart {
 
 // do sends a batch, which must be safe to send twice: a connection that broke
 // since the last time, with its server or a pooler, is replaced and the batch
-// sent again, as long as ctx allows.
-func (h *heart) do(ctx context.Context, batch func() *pgx.Batch) error {
+// sent again, as long as ctx allows. often are those of its statements that are
+// sent again and again.
+func (h *heart) do(ctx context.Context, batch func() *pgx.Batch, often ...string) error {
 	var conn *pgx.Conn
 	select {
 	case conn = <-h.turn:
@@ -45,8 +46,14 @@ func (h *heart) do(ctx context.Context, batch func() *pgx.Batch) error {
 				return err
 			}
 			conn = fresh
+			if err := meet(ctx, conn); err != nil {
+				return err
+			}
 		}
-		err := conn.SendBatch(ctx, batch()).Close()
+		err := prepare(ctx, conn, often...)
+		if err == nil {
+			err = conn.SendBatch(ctx, batch()).Close()
+		}
 		if err == nil || !conn.IsClosed() {
 			return err
 		}

@@ -113,7 +113,10 @@ const uniqueViolation = "23505"
 // expressly, at the price of two round trips.
 func (c *Catalog) insertIsolated(ctx context.Context, to InboxTarget, messages []message.Message, repeats bool) (added int, err error) {
 	if !c.strictIsolation.Load() {
-		added, err = c.insertInbox(ctx, c.pool, to, messages, repeats)
+		err = c.often(ctx, func(conn *pgx.Conn) (err error) {
+			added, err = c.insertInbox(ctx, conn, to, messages, repeats)
+			return err
+		}, inboxQuery(to.Inbox, repeats))
 		if sqlState(err) != "25001" {
 			return added, err
 		}
@@ -141,7 +144,7 @@ func withoutEventID(inbox string, messages []message.Message) map[int]error {
 	return failed
 }
 
-// rower is a pool or a transaction.
+// rower is a connection or a transaction.
 type rower interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }

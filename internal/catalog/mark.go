@@ -44,7 +44,7 @@ func (c *Catalog) LoadMark(ctx context.Context, pipelineID int64) (message.Mark,
 // saved under that number.
 func (c *Catalog) SaveMark(ctx context.Context, owner Owner, seq int64, m message.Mark) error {
 	const doing = "save how far the source was taken in"
-	n, err := c.exec(ctx, doing, fenced(markSaveSQL),
+	n, err := c.execOften(ctx, doing, fenced(markSaveSQL),
 		owner.PipelineID, c.relay.ID, owner.Fence, seq, m.Origin, strconv.FormatUint(m.Sequence, 10), strconv.FormatUint(m.Delivery, 10))
 	if err == nil && n == 0 {
 		return superseded(doing)

@@ -118,12 +118,17 @@ func (c *Catalog) readPage(ctx context.Context, r PageRequest, sql string, args 
 	batch := &pgx.Batch{}
 	batch.Queue(pageSettings())
 	batch.Queue(sql, args...)
-	results := c.pool.SendBatch(ctx, batch)
-	page, owned, err := decodePage(results, r)
-	fault.At(fault.ForwardBeforeReadCommit)
-	// Close waits for the commit and has its failure: until then nothing of the
-	// page may be used.
-	if err = errors.Join(err, results.Close()); err != nil {
+	var page Page
+	var owned bool
+	err := c.often(ctx, func(conn *pgx.Conn) (err error) {
+		results := conn.SendBatch(ctx, batch)
+		page, owned, err = decodePage(results, r)
+		fault.At(fault.ForwardBeforeReadCommit)
+		// Close waits for the commit and has its failure: until then nothing of
+		// the page may be used.
+		return errors.Join(err, results.Close())
+	}, pageSettings(), sql)
+	if err != nil {
 		return Page{}, c.explain(doing, err)
 	}
 	if !owned {

@@ -95,7 +95,7 @@ func (c *Catalog) SavePosition(ctx context.Context, owner Owner, p message.Posit
 	if p.Mark != "" {
 		mark = &p.Mark
 	}
-	n, err := c.exec(ctx, doing, fenced(positionSaveSQL),
+	n, err := c.execOften(ctx, doing, fenced(positionSaveSQL),
 		owner.PipelineID, c.relay.ID, owner.Fence, p.Sequence, p.Snapshot, p.LastID, p.Bound,
 		p.FloorID, drainSnapshot, drainID, p.Incarnation, mark)
 	if err != nil {

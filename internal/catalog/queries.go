@@ -58,6 +58,9 @@ var listenRelaySQL string
 //go:embed queries/config_version.sql
 var configVersionSQL string
 
+//go:embed queries/session_pid.sql
+var sessionPIDSQL string
+
 //go:embed queries/relay_heartbeat.sql
 var relayHeartbeatSQL string
 

@@ -66,7 +66,7 @@ func (r *Registry) beat(ctx context.Context) (due bool, specs []pipeline.Spec, e
 			return err
 		})
 		return batch
-	})
+	}, relayBeatSQL)
 	return due, specs, err
 }
 
