@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -263,15 +264,7 @@ func TestPagesAreReadByTheIndexesWithALargeBacklog(t *testing.T) {
 		if analysed {
 			schematest.Exec(t, b.pool, "analyze tide.outbox_event_1")
 		}
-		for _, c := range []struct {
-			name string
-			args []any
-		}{
-			{"fresh", []any{"{}", 0, 0, "3", "3"}},
-			{"fresh in the middle", []any{"{}", 0, 250000, "3", "3"}},
-			{"late by the list", []any{"{5,6,7}", 0, 499990, "8", "8"}},
-			{"late by the range", []any{"{}", 0, 499990, "8", "20"}},
-		} {
+		for _, c := range positionsInABacklog {
 			args := append([]any{pgx.QueryExecModeSimpleProtocol, b.spec.ID, relayID, b.spec.Fence, b.spec.EndpointID}, c.args...)
 			plan := explain(t, b, append(args, 500, 1<<20)...)
 			if strings.Contains(plan, "Seq Scan on outbox_event") || strings.Contains(plan, "Bitmap Heap Scan on outbox_event") || strings.Contains(plan, "rows=500000") {
@@ -284,6 +277,73 @@ func TestPagesAreReadByTheIndexesWithALargeBacklog(t *testing.T) {
 			}
 		}
 	}
+}
+
+// positionsInABacklog are from the xids in progress to the bound, in a backlog
+// of 500,000.
+var positionsInABacklog = []struct {
+	name string
+	args []any
+}{
+	{"fresh", []any{"{}", 0, 0, "3", "3"}},
+	{"fresh in the middle", []any{"{}", 0, 250000, "3", "3"}},
+	{"late by the list", []any{"{5,6,7}", 0, 499990, "8", "8"}},
+	{"late by the range", []any{"{}", 0, 499990, "8", "20"}},
+}
+
+// The statement stays prepared, and its plan is made when the outbox may be
+// empty. It must do for a large backlog as well.
+func TestThePlanOfAnEmptyOutboxDoesForALargeBacklog(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, []int{pgtest.Oldest, pgtest.Newest}, func(t *testing.T, major int) {
+		t.Parallel()
+		b := newBus(t, major)
+		schematest.Exec(t, b.pool, "alter table tide.outbox_event_1 set (autovacuum_enabled = false)")
+		conn := pgtest.Conn(t, b.dsn)
+		settings, page := catalog.PageSQL("{1}")
+		run := func(sql string) string {
+			t.Helper()
+			tx, err := conn.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(t.Context()) }()
+			if _, err := tx.Exec(t.Context(), settings); err != nil {
+				t.Fatal(err)
+			}
+			rows, err := tx.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[*string])
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := ""
+			for _, line := range lines {
+				if line != nil {
+					text += *line + "\n"
+				}
+			}
+			return text
+		}
+		execute := func(args []any) string {
+			return fmt.Sprintf("execute page(%d, '%s', %d, %d, '%s', %d, %d, '%s', '%s', 500, 1000000)",
+				append([]any{b.spec.ID, relayID, b.spec.Fence, b.spec.EndpointID}, args...)...)
+		}
+		if _, err := conn.Exec(t.Context(), "prepare page as "+page); err != nil {
+			t.Fatal(err)
+		}
+		run("explain (costs off) " + execute(positionsInABacklog[0].args)) // makes the plan
+		schematest.Exec(t, b.pool, `insert into tide.outbox_event (part, stream, op, payload, headers)
+			select 1, 'orders', 'insert', jsonb_build_object('n', g), '{}' from generate_series(1, 500000) g`)
+		for _, c := range positionsInABacklog {
+			plan := run("explain (analyze, timing off, costs off) " + execute(c.args))
+			if strings.Contains(plan, "Seq Scan on outbox_event") || strings.Contains(plan, "rows=500000") || strings.Contains(plan, "Sort Key: e") || !strings.Contains(plan, "$7") {
+				t.Errorf("%s:\n%s", c.name, plan)
+			}
+		}
+	})
 }
 
 func explain(t *testing.T, b bus, args ...any) string {
