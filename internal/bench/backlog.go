@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
 const (
@@ -79,7 +80,7 @@ func (b *run) follow(ctx context.Context, stream jetstream.Stream, events, pid i
 		if err != nil {
 			return false, fmt.Errorf("ask for the stream: %w", err)
 		}
-		_, memory := used(pid)
+		_, memory := world.Used(pid)
 		most = max(most, memory)
 		held := int(info.State.Msgs)
 		if held >= (len(rates)+1)*events/backlogSections {

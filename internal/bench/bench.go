@@ -21,6 +21,7 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"publish", "commits with one event, by sessions", measurePublish},
+		{"shared", "the same with a relay on the machine that carries them", measureShared},
 		{"bulk", "many events in one transaction", measureBulk},
 		{"forward", "a backlog from PostgreSQL to JetStream", measureForward},
 		{"reverse", "a backlog from JetStream to the inbox", measureReverse},

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
@@ -45,14 +42,14 @@ func measureIdle(ctx context.Context, b *run) ([]report.Result, error) {
 		return nil, err
 	}
 	b.Progress.Show(fmt.Sprintf("idle: settling for %s, then nothing for %s", idleSettle, idleFor))
-	if err := sleep(ctx, idleSettle); err != nil {
+	if err := world.Sleep(ctx, idleSettle); err != nil {
 		return nil, err
 	}
 	before, err := b.idleSample(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := sleep(ctx, idleFor); err != nil {
+	if err := world.Sleep(ctx, idleFor); err != nil {
 		return nil, err
 	}
 	after, err := b.idleSample(ctx, s)
@@ -89,35 +86,6 @@ func (b *run) idleSample(ctx context.Context, s *world.Service) (state idleState
 	if err := b.Admin(ctx, transactionsSQL, s.Database).Scan(&state.transactions); err != nil {
 		return state, fmt.Errorf("count transactions: %w", err)
 	}
-	state.processor, state.memory = used(s.PID())
+	state.processor, state.memory = world.Used(s.PID())
 	return state, nil
-}
-
-// used is the processor time and the resident memory of a process, as Linux
-// tells; nothing elsewhere.
-func used(pid int) (time.Duration, int64) {
-	const tick = 10 * time.Millisecond
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0
-	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	var numbers [3]int64 // utime, stime, resident pages
-	for i, place := range []int{11, 12, 21} {
-		if numbers[i], err = strconv.ParseInt(fields[place], 10, 64); err != nil {
-			return 0, 0
-		}
-	}
-	return time.Duration(numbers[0]+numbers[1]) * tick, numbers[2] * int64(os.Getpagesize())
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

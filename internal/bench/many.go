@@ -47,7 +47,7 @@ func measureMany(ctx context.Context, b *run) ([]report.Result, error) {
 	move := func(outbox func(i int) string) func(ctx context.Context) (float64, error) {
 		return func(ctx context.Context) (float64, error) {
 			rate, err := b.moveTogether(ctx, s, outbox, each)
-			_, memory := used(s.PID())
+			_, memory := world.Used(s.PID())
 			most = max(most, memory)
 			return rate, err
 		}

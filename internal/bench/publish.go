@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ const (
 	bulkEvents = 1000
 
 	publishPromised = 0.80
+	sharedPromised  = 0.65
 	bulkPromised    = 0.70
 )
 
@@ -85,38 +87,88 @@ func (b *run) byHand(ctx context.Context) (*world.Service, error) {
 // publishOf has a plain insert, a function that does nothing but that insert,
 // and the product take turns.
 func (b *run) publishOf(ctx context.Context, s *world.Service, n int, t load.Task, how string) (r report.Result, err error) {
-	t.Payload = payloadOf(b.options.Sizes[0])
+	promised := 0.0
+	if n >= 16 && t.Change == "" {
+		promised = publishPromised
+	}
 	of := fmt.Sprintf("%d B, %d sessions, %s", b.options.Sizes[0], n, how)
+	c, err := b.slices(ctx, s, n, t, "publish, "+of, func() error { return nil })
+	if err != nil {
+		return r, err
+	}
+	return report.Compare("publish", of, "commits/s", c[2], c[0].Beside(promised), c[1].Beside(0)), nil
+}
+
+// slices are the commits per second of a plain insert, of a function that
+// inserts, and of the product, in short turns with a rest after each.
+func (b *run) slices(ctx context.Context, s *world.Service, n int, t load.Task, what string, rest func() error) ([]report.Contender, error) {
+	t.Payload = payloadOf(b.options.Sizes[0])
 	names := []string{"plain insert", "function that inserts", "pg_tide"}
 	all := make([]*load.Sessions, len(names))
 	for i, sql := range []string{insertSQL, insertByFunctionSQL, publishSQL} {
+		var err error
 		t.SQL = sql
 		all[i], err = load.Connect(ctx, s.DSN, n, t)
 		defer all[i].Close(ctx)
 		if err != nil {
-			return r, err
+			return nil, err
 		}
 		if _, err := all[i].Commits(ctx, warmUp); err != nil {
-			return r, fmt.Errorf("%s: %w", names[i], err)
+			return nil, fmt.Errorf("%s: %w", names[i], err)
 		}
 	}
 	contenders := make([]report.Contender, len(names))
 	for round := range b.options.Rounds * slicesEach {
-		b.Progress.Show(fmt.Sprintf("publish, %s: slice %d of %d", of, round+1, b.options.Rounds*slicesEach))
+		b.Progress.Show(fmt.Sprintf("%s: slice %d of %d", what, round+1, b.options.Rounds*slicesEach))
 		for i := range all {
+			if err := rest(); err != nil {
+				return nil, err
+			}
 			rate, err := all[i].Commits(ctx, slice)
 			if err != nil {
-				return r, fmt.Errorf("%s: %w", names[i], err)
+				return nil, fmt.Errorf("%s: %w", names[i], err)
 			}
 			contenders[i].Name = names[i]
 			contenders[i].Values = append(contenders[i].Values, rate)
 		}
 	}
-	promised := 0.0
-	if n >= 16 && t.Change == "" {
-		promised = publishPromised
+	return contenders, nil
+}
+
+// measureShared is the same while a relay on the same machine carries what is
+// published. Before each turn it has caught up: no contender pays for another's.
+func measureShared(ctx context.Context, b *run) ([]report.Result, error) {
+	s, err := b.byHand(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return report.Compare("publish", of, "commits/s", contenders[2], contenders[0].Beside(promised), contenders[1].Beside(0)), nil
+	if _, err := b.newStream(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.Forward(ctx, "out", "orders", b.Durable("events"), b.Subject("events"), b.shape()); err != nil {
+		return nil, err
+	}
+	if err := s.StartRelay(ctx); err != nil {
+		return nil, err
+	}
+	caughtUp := func() error {
+		return until(ctx, lookEvery, func() (caughtUp bool, err error) {
+			if err := s.Conn.QueryRow(ctx, caughtUpSQL).Scan(&caughtUp); err != nil {
+				return false, fmt.Errorf("ask whether the relay has caught up: %w", err)
+			}
+			return caughtUp, s.Alive()
+		})
+	}
+	var results []report.Result
+	for _, n := range publishSessions[2:] {
+		of := fmt.Sprintf("%d B, %d sessions, prepared", b.options.Sizes[0], n)
+		c, err := b.slices(ctx, s, n, load.Task{Prepared: true}, "shared, "+of, caughtUp)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, report.Compare("shared", of, "commits/s", c[2], c[0].Beside(sharedPromised), c[1].Beside(0)))
+	}
+	return results, errors.Join(b.Drop(ctx, s), b.removeEvents(ctx))
 }
 
 // measureBulk writes many events in one transaction and one statement.

@@ -17,6 +17,8 @@ var (
 	insertSQL string
 	//go:embed queries/insert_many.sql
 	insertManySQL string
+	//go:embed queries/caught_up.sql
+	caughtUpSQL string
 	//go:embed queries/pending.sql
 	pendingSQL string
 	//go:embed queries/mark.sql

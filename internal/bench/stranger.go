@@ -35,7 +35,7 @@ func measureStranger(ctx context.Context, b *run) ([]report.Result, error) {
 		{behind.DSN, `create temporary table stranger ()`},
 		{alone.DSN, `create temporary table stranger ()`},
 	} {
-		end, err := holdOpen(ctx, stranger.dsn, stranger.sql)
+		end, err := world.HoldOpen(ctx, stranger.dsn, stranger.sql)
 		if err != nil {
 			return nil, err
 		}
@@ -62,21 +62,4 @@ func measureStranger(ctx context.Context, b *run) ([]report.Result, error) {
 		return nil, err
 	}
 	return []report.Result{result}, b.DropAll(ctx)
-}
-
-// holdOpen begins a transaction that writes, and leaves it open until the
-// returned function is called.
-func holdOpen(ctx context.Context, dsn, sql string) (end func(), err error) {
-	conn, err := world.ConnectTo(ctx, dsn)
-	if err != nil {
-		return nil, err
-	}
-	end = func() { _ = conn.Close(context.WithoutCancel(ctx)) } // the database goes as well
-	for _, statement := range []string{"begin", "select pg_current_xact_id()", sql} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			end()
-			return nil, fmt.Errorf("hold a transaction open: %w", err)
-		}
-	}
-	return end, nil
 }

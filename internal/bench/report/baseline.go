@@ -11,7 +11,8 @@ const fallAllowed = 0.6
 
 // Below says in a sentence each which ratios have fallen behind those of an
 // earlier report: the best of the rounds lies 40 % below what was the median
-// then. Where fewer is better it is the other way round. A result of the
+// then. Where fewer is better it is the other way round, and what is within its
+// limit has not fallen. A result of the
 // earlier report that was not measured now is named too.
 func (r *Report) Below(earlier *Report) []string {
 	var fallen []string
@@ -39,7 +40,7 @@ func (r *Result) below(was *Result) (fallen []string) {
 	}
 	for i := range r.Contenders {
 		is, before := &r.Contenders[i], &was.Contenders[i]
-		if best := slices.Min(is.Values); best > before.Median()/fallAllowed {
+		if best := slices.Min(is.Values); best > max(before.Median()/fallAllowed, is.Limit) {
 			fallen = append(fallen, fmt.Sprintf("%s, %s: %s %s %s at best, and it was %s", r.Case, r.Of, is.Name, number(best), r.Unit, number(before.Median())))
 		}
 	}
