@@ -66,6 +66,9 @@ func startWatch(t *testing.T, s *service) *watch {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &watch{stop: cancel}
 	conn := pgtest.Conn(t, s.dsn)
+	// A session that is idle has no transaction of the relay. The server runs one
+	// of its own there to catch up with invalidations, and gives it the time of
+	// the last statement.
 	w.done.Go(func() {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
@@ -75,7 +78,7 @@ func startWatch(t *testing.T, s *service) *watch {
 			var doing string
 			err := conn.QueryRow(ctx, `
 				select count(*) filter (where a.state like 'idle in transaction%'),
-				       coalesce(max(extract(epoch from clock_timestamp() - a.xact_start)), 0)::float8,
+				       coalesce(max(extract(epoch from clock_timestamp() - a.xact_start)) filter (where a.state <> 'idle'), 0)::float8,
 				       coalesce((array_agg(concat_ws(' ', a.state, a.wait_event_type, a.wait_event,
 				           (select array_agg(b.application_name || ': ' || b.state || ' ' || left(b.query, 300))
 				            from pg_stat_activity b where b.pid = any(pg_blocking_pids(a.pid))), a.query)
