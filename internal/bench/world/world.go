@@ -28,6 +28,9 @@ import (
 const (
 	connectTimeout = 10 * time.Second
 	closeTimeout   = 30 * time.Second
+	againPause     = 50 * time.Millisecond
+	// errNoStore is what NATS says when it cannot make a stream's files.
+	errNoStore = 10049
 	// mostPending is how many acknowledgements a client of JS waits for.
 	mostPending = 4000
 )
@@ -228,14 +231,24 @@ func (w *World) NewStream(ctx context.Context, name, subject string) (jetstream.
 	if err := w.RemoveStream(ctx, full); err != nil {
 		return nil, err
 	}
-	stream, err := w.JS.CreateStream(ctx, jetstream.StreamConfig{
-		Name: full, Subjects: []string{w.Subject(subject)}, Storage: jetstream.FileStorage,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("create the stream %s: %w", full, err)
+	// The server removes the files of the earlier stream behind its answer, and
+	// for a moment a new one of the same name gets none.
+	for begun := time.Now(); ; {
+		stream, err := w.JS.CreateStream(ctx, jetstream.StreamConfig{
+			Name: full, Subjects: []string{w.Subject(subject)}, Storage: jetstream.FileStorage,
+		})
+		if err == nil {
+			w.streams = append(w.streams, full)
+			return stream, nil
+		}
+		var refused *jetstream.APIError
+		if !errors.As(err, &refused) || refused.ErrorCode != errNoStore || time.Since(begun) > connectTimeout {
+			return nil, fmt.Errorf("create the stream %s: %w", full, err)
+		}
+		if err := Sleep(ctx, againPause); err != nil {
+			return nil, err
+		}
 	}
-	w.streams = append(w.streams, full)
-	return stream, nil
 }
 
 // RemoveStream removes a stream if there is one, by its full name.
