@@ -104,7 +104,9 @@ func (s *session) addLetters(ctx context.Context, letters []message.DeadLetter) 
 	if len(letters) == 0 {
 		return nil
 	}
-	s.lettersSeen.Store(true)
+	// Behind the commit, whatever became of it: a look that is under way clears
+	// this before it asks, and would not see letters that are added after that.
+	defer s.lettersSeen.Store(true)
 	err := s.call(ctx, database, "add dead letters", func(ctx context.Context) error {
 		return s.plan.DeadLetters.Add(ctx, letters)
 	})
