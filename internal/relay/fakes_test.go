@@ -364,15 +364,17 @@ func (f *fakeLetters) Settle(_ context.Context, id int64, err error) error {
 
 func (f *fakeLetters) Held(context.Context) (keys []message.HeldKey, _ error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, l := range f.letters {
 		known := func(k message.HeldKey) bool { return k.Key == l.Message.Key }
 		if l.HoldsKey && !slices.ContainsFunc(keys, known) {
 			keys = append(keys, message.HeldKey{Key: l.Message.Key, OutboxID: l.Message.OutboxID})
 		}
 	}
-	if f.holding != nil {
-		f.holding()
+	holding := f.holding
+	f.holding = nil
+	f.mu.Unlock() // whoever waits for a lock keeps the bubble's time from passing
+	if holding != nil {
+		holding()
 	}
 	return keys, nil
 }

@@ -205,7 +205,6 @@ func TestAnEventThatComesWhileItsKeyIsSetFreeIsNotForgotten(t *testing.T) {
 			w.set(func() { bad = false })
 			w.letters.mu.Lock()
 			w.letters.holding = func() { // e1 is gone, and the lane does not know
-				w.letters.holding = nil
 				w.outbox.publish(message.Message{EventID: "between", Key: "a", OutboxID: 21})
 				<-time.After(time.Second)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -84,9 +85,9 @@ func checkWhole(t *testing.T, rt *rapid.T) {
 		f.limits.RateLimit = pipeline.RateLimit{PerSecond: 10_000, Burst: burst}
 	}
 	luck := &chance{budget: rapid.IntRange(0, 20).Draw(rt, "failures"), dice: rapid.SliceOfN(rapid.IntRange(0, 6), 32, 32).Draw(rt, "dice")}
-	mended := false
+	var mended atomic.Bool
 	f.changes = []Change{changeFunc(func(m *message.Message) (bool, error) {
-		if mended {
+		if mended.Load() {
 			m.Payload = []byte("{}")
 		}
 		return !slices.Contains(filtered, m.EventID), nil
@@ -110,7 +111,7 @@ func checkWhole(t *testing.T, rt *rapid.T) {
 		}
 		failed := map[int]error{}
 		for i, id := range now {
-			if !mended && slices.Contains(oversize, id) {
+			if !mended.Load() && slices.Contains(oversize, id) {
 				failed[i] = delivery.Reject(errors.New("too large"))
 			}
 		}
@@ -139,9 +140,7 @@ func checkWhole(t *testing.T, rt *rapid.T) {
 			await(t, "the end, or a block", func() bool {
 				return f.outbox.position() == len(all) || f.registry.report(1).State == pipeline.StateBlocked
 			})
-			f.sink.mu.Lock()
-			mended = true
-			f.sink.mu.Unlock()
+			mended.Store(true)
 		}
 		await(t, "the last position", func() bool { return f.outbox.position() == len(all) })
 	})
