@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/fault"
@@ -112,18 +111,19 @@ const uniqueViolation = "23505"
 // default is stricter, the transaction is begun and ended
 // expressly, at the price of two round trips.
 func (c *Catalog) insertIsolated(ctx context.Context, to InboxTarget, messages []message.Message, repeats bool) (added int, err error) {
+	sql := inboxQuery(to.Inbox, repeats)
 	if !c.strictIsolation.Load() {
 		err = c.often(ctx, func(conn *pgx.Conn) (err error) {
-			added, err = c.insertInbox(ctx, conn, to, messages, repeats)
+			added, err = c.insertInbox(ctx, conn, sql, to, messages)
 			return err
-		}, inboxQuery(to.Inbox, repeats))
+		}, sql)
 		if sqlState(err) != "25001" {
 			return added, err
 		}
 		c.strictIsolation.Store(true)
 	}
 	err = pgx.BeginTxFunc(ctx, c.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		added, err = c.insertInbox(ctx, tx, to, messages, repeats)
+		added, err = c.insertInbox(ctx, tx, sql, to, messages)
 		return err
 	})
 	return added, err
@@ -149,7 +149,7 @@ type rower interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, messages []message.Message, repeats bool) (added int, err error) {
+func (c *Catalog) insertInbox(ctx context.Context, on rower, sql string, to InboxTarget, messages []message.Message) (added int, err error) {
 	if fault.Mutant(fault.NoDedup) {
 		messages = unknown(messages)
 	}
@@ -157,7 +157,7 @@ func (c *Catalog) insertInbox(ctx context.Context, on rower, to InboxTarget, mes
 	oldest, newest := publishedBetween(messages)
 	var owners int
 	var nothing any
-	err = on.QueryRow(ctx, inboxQuery(to.Inbox, repeats),
+	err = on.QueryRow(ctx, sql,
 		to.Owner.PipelineID, c.relay.ID, to.Owner.Fence, to.InboxID, "tide_inbox_"+to.Inbox,
 		values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
 		oldest, newest,
@@ -208,7 +208,7 @@ func publishedBetween(messages []message.Message) (oldest, newest *time.Time) {
 	ours, all := "", true
 	for i := range messages {
 		m := &messages[i]
-		if m.Time.IsZero() || m.Source != ours && !isOutboxSource(m.Source) {
+		if m.Time.IsZero() || m.Source != ours && message.OutboxOf(m.Source) == "" {
 			all = false
 			continue
 		}
@@ -224,16 +224,6 @@ func publishedBetween(messages []message.Message) (oldest, newest *time.Time) {
 		oldest = nil
 	}
 	return oldest, newest
-}
-
-// isOutboxSource says whether a source is that of an outbox: "/<database id>/<outbox>".
-func isOutboxSource(source string) bool {
-	const end = 1 + 36
-	if len(source) < end+2 || source[0] != '/' || source[end] != '/' {
-		return false
-	}
-	var id pgtype.UUID
-	return id.Scan(source[1:end]) == nil
 }
 
 // inboxQuery puts the inbox's name where the statement has {0}, and takes out
@@ -285,7 +275,7 @@ func (c *Catalog) tryInsert(ctx context.Context, tx pgx.Tx, to InboxTarget, mess
 	if err != nil {
 		return err
 	}
-	_, err = c.insertInbox(ctx, attempt, to, messages, true)
+	_, err = c.insertInbox(ctx, attempt, inboxQuery(to.Inbox, true), to, messages)
 	if rolled := attempt.Rollback(ctx); rolled != nil {
 		return rolled
 	}

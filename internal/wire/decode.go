@@ -78,7 +78,7 @@ func (s Spelling) readAttributes(e *message.Envelope, m *message.Message) (exten
 			m.EventID = value
 		case attributeSource:
 			m.Source = value
-			m.Outbox = outboxOf(value)
+			m.Outbox = message.OutboxOf(value)
 		case attributeType:
 			m.EventType = value
 		case attributeTime:

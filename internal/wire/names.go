@@ -60,28 +60,6 @@ const (
 	maxEventID = 512
 )
 
-// outboxOf returns the outbox that a source of ours names, or "": it is
-// "/<database id>/<outbox>", the id a UUID in lower case.
-func outboxOf(source string) string {
-	const end = 1 + 36 // of the id
-	if len(source) <= end+1 || source[0] != '/' || source[end] != '/' {
-		return ""
-	}
-	for i := 1; i < end; i++ {
-		switch c := source[i]; i {
-		case 9, 14, 19, 24:
-			if c != '-' {
-				return ""
-			}
-		default:
-			if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-				return ""
-			}
-		}
-	}
-	return source[end+1:]
-}
-
 // mediaType is a content type without its parameters.
 func mediaType(contentType string) string {
 	name, _, _ := strings.Cut(contentType, ";")

@@ -108,6 +108,6 @@ func readMembers(members map[string]json.RawMessage, m *message.Message) (extens
 			return nil, "", fmt.Errorf("its attribute %s is not text", name)
 		}
 	}
-	m.Outbox = outboxOf(m.Source)
+	m.Outbox = message.OutboxOf(m.Source)
 	return extensions, headers, nil
 }
