@@ -22,14 +22,17 @@ type session struct {
 
 const sessionKey = "pg_tide"
 
-// meet finds out what a new connection is. A pooler makes up the number of the
-// server process that it tells its clients.
+// isDirect says whether a connection, which that server process serves now,
+// stays with it. A pooler makes up the number that it tells its clients.
+func isDirect(conn *pgx.Conn, backend uint32) bool { return backend == conn.PgConn().PID() }
+
+// meet finds out what a new connection is.
 func meet(ctx context.Context, conn *pgx.Conn) error {
-	var pid uint32
-	if err := conn.QueryRow(ctx, sessionPIDSQL).Scan(&pid); err != nil {
+	var backend uint32
+	if err := conn.QueryRow(ctx, sessionPIDSQL).Scan(&backend); err != nil {
 		return err
 	}
-	conn.PgConn().CustomData()[sessionKey] = &session{direct: pid == conn.PgConn().PID()}
+	conn.PgConn().CustomData()[sessionKey] = &session{direct: isDirect(conn, backend)}
 	return nil
 }
 

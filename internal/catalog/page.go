@@ -115,8 +115,8 @@ func (c *Catalog) readPage(ctx context.Context, r PageRequest, sql string, args 
 	const doing = "read the outbox"
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	batch := &pgx.Batch{}
-	batch.Queue(pageSettings())
+	settings, batch := pageSettings(), &pgx.Batch{}
+	batch.Queue(settings)
 	batch.Queue(sql, args...)
 	var page Page
 	var owned bool
@@ -127,7 +127,7 @@ func (c *Catalog) readPage(ctx context.Context, r PageRequest, sql string, args 
 		// Close waits for the commit and has its failure: until then nothing of
 		// the page may be used.
 		return errors.Join(err, results.Close())
-	}, pageSettings(), sql)
+	}, settings, sql)
 	if err != nil {
 		return Page{}, c.explain(doing, err)
 	}

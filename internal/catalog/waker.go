@@ -129,8 +129,7 @@ func (w *waker) connect(ctx context.Context) (*pgx.Conn, error) {
 	var backend uint32
 	var prepared string
 	err = conn.QueryRow(ctx, listenCheckSQL).Scan(&backend, &prepared)
-	if err == nil && backend != conn.PgConn().PID() {
-		// A pooler makes up the process number that it tells its clients.
+	if err == nil && !isDirect(conn, backend) {
 		err = fmt.Errorf("%w, where neither LISTEN nor a session's locks hold (point --postgres-url at the server itself for wake-ups within milliseconds)", errNotDirect)
 	}
 	for _, listen := range []string{listenOutboxSQL, listenRelaySQL} {

@@ -49,17 +49,14 @@ late as materialized (
         limit $10::bigint + 1
     )
 ),
--- How far the page goes. Sizes are added up one by one only where they are
--- too much together; nothing of a payload is copied for it.
-sizes as materialized (
-    select max(f.id) as id, sum(f.bytes) as bytes
-    from (
-        select e.id, pg_column_size(e.payload) as bytes
-        from tide.outbox_event e
-        where e.part = any ('{0}') and e.id > $7::bigint
-        order by e.id
-        limit $10::bigint
-    ) f
+-- How far the page goes. Nothing of a payload is copied for it, and sizes are
+-- added up one by one only where they are too much together.
+reach as materialized (
+    select e.id, pg_column_size(e.payload) as bytes
+    from tide.outbox_event e
+    where e.part = any ('{0}') and e.id > $7::bigint
+    order by e.id
+    limit $10::bigint
 ),
 fresh as materialized (
     select case
@@ -67,18 +64,12 @@ fresh as materialized (
         else (
             select max(f.id)
             from (
-                select c.id, sum(c.bytes) over (order by c.id rows unbounded preceding) - c.bytes as bytes_before
-                from (
-                    select e.id, pg_column_size(e.payload) as bytes
-                    from tide.outbox_event e
-                    where e.part = any ('{0}') and e.id > $7::bigint
-                    order by e.id
-                    limit $10::bigint
-                ) c
+                select r.id, sum(r.bytes) over (order by r.id rows unbounded preceding) - r.bytes as bytes_before
+                from reach r
             ) f
             where f.bytes_before < $11::bigint)
         end as last_id
-    from sizes s
+    from (select max(r.id) as id, sum(r.bytes) as bytes from reach r) s
 ),
 verdict as materialized (
     select v.overflow,
