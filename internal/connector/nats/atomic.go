@@ -218,7 +218,7 @@ func (r *orderedReceipt) storeMissing(ctx context.Context, stream *jetstream.Str
 		var missing []natsgo.Msg
 		taken := map[string]bool{} // an id may be given to two events; the first counts
 		for i := range messages {
-			id := messages[i].Header.Get(jetstream.MsgIDHeader)
+			id := messageID(&messages[i])
 			if known[i] || id != "" && taken[id] {
 				continue
 			}

@@ -253,7 +253,7 @@ func (r *orderedReceipt) ask(ctx context.Context, stream *jetstream.StreamInfo, 
 	if !stored.Duplicate && stored.Sequence <= before {
 		return errWentBack(stored.Stream, stored.Sequence, before)
 	}
-	r.marks.note(streamMark{Stream: stored.Stream, Created: stream.Created, Sequence: stored.Sequence, ID: m.Header.Get(jetstream.MsgIDHeader)})
+	r.marks.note(streamMark{Stream: stored.Stream, Created: stream.Created, Sequence: stored.Sequence, ID: messageID(m)})
 	return nil
 }
 

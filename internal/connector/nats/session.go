@@ -23,10 +23,6 @@ const (
 	// idleCheck is how often a silent consumer is asked why it is silent.
 	idleCheck    = 15 * time.Second
 	flushTimeout = time.Second
-
-	// crowd is how many messages make it worth to wait gathering for more.
-	crowd     = 50
-	gathering = 5 * time.Millisecond
 )
 
 // What the broker understands as a reply to a message.
@@ -122,12 +118,9 @@ func (s *session) markOf(last *received) message.Mark {
 	return message.Mark{Origin: s.origin, Sequence: last.meta.Sequence.Stream, Delivery: last.meta.Sequence.Consumer}
 }
 
-// collect waits for one message and takes what else is there. When that is
-// much, more is coming, and it waits a moment for it: a batch costs about the
-// same whatever it holds, on every machine that it passes.
+// collect waits for one message and takes what else is there.
 func (s *session) collect(ctx context.Context, limit int) ([]received, error) {
 	var batch []received
-	var patience <-chan time.Time
 	for len(batch) < limit && len(s.due) > 0 {
 		one, err := s.track(ctx, s.due[0])
 		if err != nil {
@@ -143,31 +136,12 @@ func (s *session) collect(ctx context.Context, limit int) ([]received, error) {
 		select {
 		case msg = <-s.puller.incoming:
 		default:
-			if len(batch) >= crowd && patience == nil {
-				timer := time.NewTimer(gathering)
-				defer timer.Stop()
-				patience = timer.C
+			if len(batch) > 0 {
+				return batch, nil
 			}
 			var err error
-			switch {
-			case len(batch) == 0:
-				if msg, err = s.await(ctx); err != nil {
-					return nil, err
-				}
-			case patience == nil:
-				return batch, nil
-			default:
-				select {
-				case msg = <-s.puller.incoming:
-				case <-patience:
-					return batch, nil
-				case <-s.conn.ended:
-					return batch, nil
-				case <-s.stopping:
-					return batch, nil
-				case <-ctx.Done():
-					return batch, nil
-				}
+			if msg, err = s.await(ctx); err != nil {
+				return nil, err
 			}
 		}
 		event, err := s.puller.take(msg)
