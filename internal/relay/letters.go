@@ -33,10 +33,7 @@ func (s *session) retryLetters(ctx context.Context, by retrier) error {
 	for {
 		s.lettersSeen.Store(false) // a heartbeat says so again while there are any
 		steps := s.memory.steps.Load()
-		more, found, err := s.retryDue(ctx, by)
-		if err != nil || found {
-			s.lettersSeen.Store(true) // one that was put off is looked for again
-		}
+		more, err := s.retryDue(ctx, by)
 		stopped := ctx.Err() != nil
 		switch {
 		case stopped:
@@ -82,19 +79,21 @@ func (s *session) waitForLetters(ctx context.Context) bool {
 	}
 }
 
-// retryDue tries what is due, once, and says whether there was any and whether
-// there may be more. Under
+// retryDue tries what is due, once, and says whether there may be more. Under
 // park_key letters of a key are due in its order, and none behind one that
 // waits; so when one goes, others may have become due.
-func (s *session) retryDue(ctx context.Context, by retrier) (more, found bool, err error) {
+func (s *session) retryDue(ctx context.Context, by retrier) (more bool, err error) {
 	inOrder := s.limits.OnError == pipeline.ParkKey
 	var letters []message.DeadLetter
 	err = s.call(ctx, database, "read due dead letters", func(ctx context.Context) (err error) {
 		letters, err = s.plan.DeadLetters.Due(ctx, lettersAtOnce, inOrder)
 		return err
 	})
+	if err != nil || len(letters) > 0 {
+		s.lettersSeen.Store(true) // one that is put off is looked for again
+	}
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
 	failed := map[string]bool{}
 	for i := range letters {
@@ -105,14 +104,14 @@ func (s *session) retryDue(ctx context.Context, by retrier) (more, found bool, e
 		}
 		outcome := by.retry(ctx, l)
 		if outcome != nil && !isFinal(outcome) {
-			return false, true, outcome // not the letter's fault: it stays due
+			return false, outcome // not the letter's fault: it stays due
 		}
 		failed[key] = outcome != nil && key != "" && inOrder
 		err := s.call(ctx, database, "settle a dead letter", func(ctx context.Context) error {
 			return s.plan.DeadLetters.Settle(ctx, l.ID, outcome)
 		})
 		if err != nil {
-			return false, true, err
+			return false, err
 		}
 		if outcome == nil {
 			more = more || inOrder && key != ""
@@ -120,7 +119,7 @@ func (s *session) retryDue(ctx context.Context, by retrier) (more, found bool, e
 			by.loosen()
 		}
 	}
-	return more || len(letters) == lettersAtOnce, len(letters) > 0, nil
+	return more || len(letters) == lettersAtOnce, nil
 }
 
 // letterError is a retried letter's own failure.
