@@ -60,10 +60,10 @@ var rules = map[string]rule{
 		"internal/bench/", "internal/broker", "internal/listing", "internal/telemetry", "internal/torture/", "schema"},
 		outside: []string{pgx, "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "go.yaml.in/yaml/v3"}},
 
-	"internal/bench":           {ours: []string{"internal/bench/"}, outside: []string{pgx, nats}},
+	"internal/bench":           {ours: []string{"internal/bench/", "internal/retry"}, outside: []string{pgx, nats}},
 	"internal/bench/load":      {outside: []string{pgx}},
 	"internal/bench/report":    {},
-	"internal/bench/world":     {ours: []string{"internal/broker", "internal/process", "internal/throwaway", "schema"}, outside: []string{pgx, nats}},
+	"internal/bench/world":     {ours: []string{"internal/broker", "internal/process", "internal/retry", "internal/throwaway", "schema"}, outside: []string{pgx, nats}},
 	"internal/bench/yardstick": {outside: []string{pgx, nats}},
 
 	"internal/process":   {ours: []string{"internal/run"}},

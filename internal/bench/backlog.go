@@ -45,12 +45,13 @@ func measureBacklog(ctx context.Context, b *run) ([]report.Result, error) {
 	if err := s.StartRelay(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := arrived(ctx, s, stream, 1); err != nil {
+	before, err := arrived(ctx, s, stream, 1)
+	if err != nil {
 		return nil, err
 	}
 	first := time.Since(begun)
 	of := fmt.Sprintf("%d events of %d B", events, b.options.Sizes[0])
-	rates, most, err := b.follow(ctx, stream, events, s.PID())
+	rates, most, err := b.follow(ctx, s, stream, before, events)
 	if err != nil {
 		return nil, err
 	}
@@ -72,15 +73,15 @@ func measureBacklog(ctx context.Context, b *run) ([]report.Result, error) {
 }
 
 // follow waits until all has arrived and returns the rate of each tenth, and
-// the most memory that the relay had meanwhile.
-func (b *run) follow(ctx context.Context, stream jetstream.Stream, events, pid int) (rates []float64, most int64, err error) {
-	from, since := 0, time.Now()
+// the most memory that the relay had meanwhile. So many have arrived already.
+func (b *run) follow(ctx context.Context, s *world.Service, stream jetstream.Stream, from, events int) (rates []float64, most int64, err error) {
+	since := time.Now()
 	err = until(ctx, sampleEvery, func() (bool, error) {
 		info, err := stream.Info(ctx)
 		if err != nil {
 			return false, fmt.Errorf("ask for the stream: %w", err)
 		}
-		_, memory := world.Used(pid)
+		_, memory := world.Used(s.PID())
 		most = max(most, memory)
 		held := int(info.State.Msgs)
 		if held >= (len(rates)+1)*events/backlogSections {
@@ -88,7 +89,7 @@ func (b *run) follow(ctx context.Context, stream jetstream.Stream, events, pid i
 			from, since = held, time.Now()
 			b.Progress.Show(fmt.Sprintf("backlog: %d of %d events, %d a second", held, events, int(rates[len(rates)-1])))
 		}
-		return held >= events, nil
+		return held >= events, s.Alive()
 	})
 	return rates, most, err
 }

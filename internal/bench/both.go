@@ -21,19 +21,11 @@ const bothPromised = 0.85
 // measureBoth has three services each send a backlog to the next, and receive.
 func measureBoth(ctx context.Context, b *run) ([]report.Result, error) {
 	each, size := b.options.Events/len(flowServices), b.options.Sizes[0]
-	services := make([]*world.Service, len(flowServices))
-	for i, name := range flowServices {
-		s, err := b.Service(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		services[i] = s
-		if err := errors.Join(b.filled(ctx, s, each, size), yardstick.PrepareForward(ctx, s.Conn)); err != nil {
-			return nil, err
-		}
-		if err := s.StartRelay(ctx); err != nil {
-			return nil, err
-		}
+	services, err := b.servicesWith(ctx, func(s *world.Service) error {
+		return errors.Join(b.filled(ctx, s, each, size), yardstick.PrepareForward(ctx, s.Conn))
+	})
+	if err != nil {
+		return nil, err
 	}
 	of := fmt.Sprintf("%d events of %d B each, three services", each, size)
 	round := 0

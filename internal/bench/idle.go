@@ -8,6 +8,7 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
+	"github.com/pg-tide/pg-tide/internal/retry"
 )
 
 const (
@@ -42,14 +43,14 @@ func measureIdle(ctx context.Context, b *run) ([]report.Result, error) {
 		return nil, err
 	}
 	b.Progress.Show(fmt.Sprintf("idle: settling for %s, then nothing for %s", idleSettle, idleFor))
-	if err := world.Sleep(ctx, idleSettle); err != nil {
+	if err := retry.Sleep(ctx, retry.System{}, idleSettle); err != nil {
 		return nil, err
 	}
 	before, err := b.idleSample(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	if err := world.Sleep(ctx, idleFor); err != nil {
+	if err := retry.Sleep(ctx, retry.System{}, idleFor); err != nil {
 		return nil, err
 	}
 	after, err := b.idleSample(ctx, s)

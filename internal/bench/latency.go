@@ -79,8 +79,8 @@ func (b *run) latencyOf(ctx context.Context, name, of string, pace time.Duration
 	}}}, b.removeEvents(ctx)
 }
 
-// flows makes the services, each with an outbox and an inbox.
-func (b *run) flows(ctx context.Context) ([]*load.Flow, error) {
+// servicesWith makes the services, each prepared and with a relay.
+func (b *run) servicesWith(ctx context.Context, prepare func(s *world.Service) error) ([]*world.Service, error) {
 	services := make([]*world.Service, len(flowServices))
 	for i, name := range flowServices {
 		s, err := b.Service(ctx, name)
@@ -88,12 +88,23 @@ func (b *run) flows(ctx context.Context) ([]*load.Flow, error) {
 			return nil, err
 		}
 		services[i] = s
-		if err := errors.Join(s.CreateOutbox(ctx, "orders"), s.CreateInbox(ctx, "arrived")); err != nil {
+		if err := prepare(s); err != nil {
 			return nil, err
 		}
 		if err := s.StartRelay(ctx); err != nil {
 			return nil, err
 		}
+	}
+	return services, nil
+}
+
+// flows makes the services, each with an outbox and an inbox.
+func (b *run) flows(ctx context.Context) ([]*load.Flow, error) {
+	services, err := b.servicesWith(ctx, func(s *world.Service) error {
+		return errors.Join(s.CreateOutbox(ctx, "orders"), s.CreateInbox(ctx, "arrived"))
+	})
+	if err != nil {
+		return nil, err
 	}
 	if _, err := b.NewStream(ctx, "events", "flow.>"); err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func (b *run) reverseOf(ctx context.Context, size int) (r report.Result, err err
 	}
 	of := fmt.Sprintf("%d events of %d B", b.options.Events, size)
 	if b.options.Lanes > 1 {
-		of += fmt.Sprintf(", %d lanes", b.shape())
+		of += fmt.Sprintf(", %d lanes", b.options.Lanes)
 	}
 	round := 0
 	c, err := b.alternate(ctx, "reverse, "+of,

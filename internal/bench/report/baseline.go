@@ -12,8 +12,8 @@ const fallAllowed = 0.6
 // Below says in a sentence each which ratios have fallen behind those of an
 // earlier report: the best of the rounds lies 40 % below what was the median
 // then. Where fewer is better it is the other way round, and what is within its
-// limit has not fallen. A result of the
-// earlier report that was not measured now is named too.
+// limit has not fallen. A result of the earlier report that was not measured
+// now is named too.
 func (r *Report) Below(earlier *Report) []string {
 	var fallen []string
 	for i := range earlier.Results {

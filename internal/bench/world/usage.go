@@ -27,18 +27,6 @@ func Used(pid int) (time.Duration, int64) {
 	return time.Duration(numbers[0]+numbers[1]) * tick, numbers[2] * int64(os.Getpagesize())
 }
 
-// Sleep waits, as long as ctx allows.
-func Sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // HoldOpen begins a transaction that writes, and leaves it open until the
 // returned function is called.
 func HoldOpen(ctx context.Context, dsn, sql string) (end func(), err error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/broker"
+	"github.com/pg-tide/pg-tide/internal/retry"
 	"github.com/pg-tide/pg-tide/internal/throwaway"
 	"github.com/pg-tide/pg-tide/schema"
 )
@@ -245,7 +246,7 @@ func (w *World) NewStream(ctx context.Context, name, subject string) (jetstream.
 		if !errors.As(err, &refused) || refused.ErrorCode != errNoStore || time.Since(begun) > connectTimeout {
 			return nil, fmt.Errorf("create the stream %s: %w", full, err)
 		}
-		if err := Sleep(ctx, againPause); err != nil {
+		if err := retry.Sleep(ctx, retry.System{}, againPause); err != nil {
 			return nil, err
 		}
 	}
