@@ -23,7 +23,7 @@ const everyRow = `
 	union all select 'event ' || e::text from tide.outbox_event e
 	union all select 'inbox ' || i::text from tide.inbox i
 	-- Released versions have no parts.
-	union all select 'message ' || (to_jsonb(m) - 'part')::text from tide.inbox_message m
+	union all select 'message ' || (to_jsonb(m) - case when to_jsonb(m) ->> 'lease_token' is null then '{part,lease_token,leased_by}' else '{part}' end::text[])::text from tide.inbox_message m
 	union all select 'pipeline ' || (p.id, p.name, p.direction, p.outbox_id, p.inbox_id, p.config, p.enabled, p.version, p.created_at, p.updated_at)::text from tide.pipeline p
 	union all select 'owner ' || (o.pipeline_id, o.relay_id, o.fence, o.since)::text from tide.pipeline_owner o
 	union all select 'position ' || (to_jsonb(p) - 'mark')::text from tide.pipeline_position p

@@ -21,7 +21,7 @@ func sections() []section {
 	return []section{
 		{"Outbox", "Where events leave from.", []string{"functions/outbox.sql", "functions/outbox_publish.sql", "functions/outbox_publish_many.sql", "functions/outbox_access.sql"}},
 		{"Inbox", "Where events arrive. The messages of an inbox are in the relation `tide.\"<name>_inbox\"`, which its users may query and join.",
-			[]string{"functions/inbox.sql", "functions/inbox_pending.sql", "functions/inbox_mark.sql"}},
+			[]string{"functions/inbox.sql", "functions/inbox_pending.sql", "functions/inbox_mark.sql", "functions/inbox_claim.sql", "functions/inbox_lease.sql"}},
 		{"Relay", "Pipelines and their dead letters.", []string{"functions/relay.sql", "functions/relay_rewind.sql", "functions/dead_letter.sql"}},
 		{"Retention", "What is kept, and when it goes. See [retention](retention.md) and [what an inbox keeps](inbox-retention.md).",
 			[]string{"functions/outbox_retention.sql", "functions/maintain.sql", "functions/inbox_maintain.sql"}},

@@ -173,6 +173,18 @@ create index dead_letter_holding_idx on tide.dead_letter (pipeline_id, key, id)
 create index dead_letter_parked_idx on tide.dead_letter (pipeline_id, id)
     where holds_key and attempts = 0;
 
+-- tables/0013_inbox_lease.sql
+
+-- A worker's lease on a message. It lasts until next_attempt_at: a message
+-- that is leased, as one that waits after a failure, is not to be had before.
+-- The indexes come with the partitions (functions/inbox_partition.sql).
+alter table tide.inbox_message
+    add column lease_token uuid,
+    add column leased_by   text;
+comment on column tide.inbox_message.next_attempt_at is 'Not to be had before this time: after a failure, or because a worker has a lease on it until then.';
+comment on column tide.inbox_message.lease_token is 'The lease that a worker has on the message; null when nobody has.';
+comment on column tide.inbox_message.leased_by is 'Who has the lease.';
+
 -- functions/adopt.sql
 
 -- What somebody decides after a restore. Locks: the pipeline's row, its owner's.
@@ -1018,6 +1030,498 @@ comment on function tide.inbox_drop(text, boolean) is
 'Drops an inbox with all its messages; refused while a pipeline uses it. Says whether there was one.
 Example: select tide.inbox_drop(''payment_triggers'', if_exists => true);';
 
+-- functions/inbox_claim.sql
+
+-- Claiming messages. A lease lasts until next_attempt_at; while it lasts, the
+-- message is nobody else's. The attempt counts from the claim, so a message
+-- that kills its worker is noticed.
+
+-- Locks: the rows it takes; those that others have locked are passed over.
+-- Nobody is waited for, but in one case: two workers at once find messages of
+-- one key of which neither sees the other's, because the earlier one became
+-- visible only between their looks. They meet in the unique index of leased
+-- keys; the second waits for the first, and looks again.
+create or replace function tide.inbox_claim(
+    inbox        text,
+    worker       text,
+    max_messages integer  default 10,
+    lease        interval default '30 seconds'
+) returns table (
+    id          bigint,
+    event_id    text,
+    source      text,
+    stream      text,
+    key         text,
+    op          text,
+    event_type  text,
+    payload     jsonb,
+    headers     jsonb,
+    received_at timestamptz,
+    attempts    integer,
+    lease_token uuid
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+-- The only good plans go by the indexes, row by row, and what statistics say of
+-- a queue is old: they would have it read whole.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    settings tide.inbox;
+    source   text;
+    token    uuid := gen_random_uuid();
+    ids      bigint[];
+    taken    bigint[] := '{}';
+    expired  boolean;
+begin
+    select i.* into settings from tide.inbox i where i.name = inbox_claim.inbox;
+    if not found then
+        perform tide.inbox_id(inbox);
+    end if;
+    perform tide.inbox_check_claim(inbox, worker, max_messages, lease);
+    -- Whoever makes processed messages pending again waits for this lock, so
+    -- that none comes back between a look and the lease of a later one of its key.
+    perform pg_advisory_xact_lock_shared(1953063017, settings.id);
+    source := tide.inbox_source(settings);
+    for try in 1..4 loop
+        begin
+            select c.ids, c.expired into ids, expired from tide.inbox_candidates(settings, source, max_messages) c;
+            if expired then
+                -- Among them may be the first of a key; then look again.
+                perform tide.inbox_expire(settings, source, max_messages);
+                continue when cardinality(ids) < max_messages;
+            end if;
+            exit when cardinality(ids) = 0;
+            execute format(
+                'update %s m
+                set lease_token = $3, leased_by = $4, attempts = m.attempts + 1, next_attempt_at = clock_timestamp() + $5
+                from unnest($2) i (id)
+                where m.inbox_id = $1 and m.id = i.id', source)
+            using settings.id, ids, token, worker, lease;
+            taken := ids;
+            exit;
+        exception
+            when unique_violation or deadlock_detected then
+                null;
+        end;
+    end loop;
+    -- Not by the update itself: rows that it returned before it failed would be
+    -- returned although their leases were undone.
+    return query execute format(
+        'select m.id, m.event_id, m.source, m.stream, m.key, m.op, m.event_type, m.payload, m.headers,
+            m.received_at, m.attempts, m.lease_token
+        from unnest($2) i (id)
+        join %s m on m.inbox_id = $1 and m.id = i.id
+        order by m.id', source)
+    using settings.id, taken;
+end
+$$;
+comment on function tide.inbox_claim(text, text, integer, interval) is
+'Takes messages for a worker, oldest first, for as long as the lease lasts; passes over what others have. In an ordered inbox one message of a key is given out at a time. Each row has the token that tide.inbox_complete, tide.inbox_fail, tide.inbox_release and tide.inbox_extend ask for.
+Example: select id, payload, lease_token from tide.inbox_claim(''payment_triggers'', ''worker-1'', max_messages => 100);';
+
+-- What to look for an inbox's messages in: the relation, or the one partition
+-- that has any, for which a statement is planned in a third of the time.
+create or replace function tide.inbox_source(settings tide.inbox) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts integer[] := array(
+        select p.part from tide.inbox_part p
+        where p.inbox_id = settings.id and p.kind = 'messages' and p.opened_at is not null);
+begin
+    return case cardinality(parts)
+        when 1 then format('tide.inbox_message_%s_%s', settings.id, parts[1])
+        else format('tide.%I', settings.name || '_inbox')
+    end;
+end
+$$;
+comment on function tide.inbox_source(tide.inbox) is
+'The relation in which an inbox''s messages are, or the partition, when one has them all.';
+
+create or replace function tide.inbox_check_claim(inbox text, worker text, max_messages integer, lease interval) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if worker is null or worker = '' then
+        raise exception using
+            errcode = case when worker is null then '22004' else '22023' end,
+            message = format('worker of a claim on inbox "%s" is %s', inbox, case when worker is null then 'null' else 'empty' end),
+            hint = 'Give a name that says who works, for instance the host''s and the process''s number.';
+    elsif max_messages is null or max_messages < 1 or max_messages > 10000 then
+        raise exception using
+            errcode = case when max_messages is null then '22004' else '22023' end,
+            message = format('max_messages %s of a claim on inbox "%s" is not a number from 1 to 10000', coalesce(max_messages::text, 'null'), inbox),
+            hint = 'Claim as many as are worked within the lease, for instance 10.';
+    end if;
+    perform tide.inbox_check_lease(inbox, lease);
+    -- Under an older snapshot the order of keys could not be kept.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('messages of inbox "%s" are claimed in READ COMMITTED only, and this transaction is %s',
+                inbox, upper(current_setting('transaction_isolation'))),
+            hint = 'Claim in a transaction of its own; tide.inbox_complete works at any isolation.';
+    end if;
+end
+$$;
+comment on function tide.inbox_check_claim(text, text, integer, interval) is
+'Refuses a claim that makes no sense.';
+
+create or replace function tide.inbox_check_lease(inbox text, lease interval) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if lease is null or lease <= interval '0' or lease > interval '1 day' then
+        raise exception using
+            errcode = case when lease is null then '22004' else '22023' end,
+            message = format('lease %s on messages of inbox "%s" is not between 0 and a day', coalesce(lease::text, 'null'), inbox),
+            hint = 'Give the time in which the work is done or the lease extended, for instance ''30 seconds''.';
+    end if;
+end
+$$;
+comment on function tide.inbox_check_lease(text, interval) is
+'Refuses a lease that makes no sense.';
+
+-- Leases that ran out become messages that wait for their next attempt, or
+-- dead letters when there is none left. A step of its own, since a message
+-- whose lease ran out may not be the first of its key any more, and would hold
+-- the key by its token.
+create or replace function tide.inbox_expire(settings tide.inbox, source text, max_messages integer) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format(
+        'update %1$s m
+        set lease_token = null, leased_by = null,
+            last_error = format(''worker "%%s" had it until %%s and did not say what became of it'', m.leased_by, m.next_attempt_at),
+            dead_at = case when m.attempts >= $3 then clock_timestamp() end
+        where m.inbox_id = $1 and m.id = any(array(
+            select x.id
+            from %1$s x
+            where x.next_attempt_at <= $4 and num_nonnulls(x.processed_at, x.dead_at) < 1 and x.lease_token is not null
+            order by x.next_attempt_at
+            limit $2
+            for update skip locked))',
+        source)
+    using settings.id, max_messages, settings.max_attempts, clock_timestamp();
+end
+$$;
+comment on function tide.inbox_expire(tide.inbox, text, integer) is
+'Ends leases of an inbox whose time has passed.';
+
+-- The ids of messages that may be given out now, oldest first, their rows locked.
+--
+-- Looked for among those whose pause is over and the first ones that were never
+-- given out; among more, when they are none or few, because many wait behind
+-- the first of their key or are locked. Of each key only the first found is
+-- asked whether an earlier one waits, or any is leased.
+create or replace function tide.inbox_candidates(
+    settings     tide.inbox,
+    source       text,
+    max_messages integer,
+    out ids      bigint[],
+    out expired  boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    look  bigint := 2 * max_messages + 50;
+    seen  bigint;
+    most  bigint := 2 * max_messages;
+    asked bigint;
+begin
+    loop
+        execute format(
+            'with ready as materialized (
+                (select m.id, m.key, false as expired
+                from %1$s m
+                where num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
+                order by m.id
+                limit $3)
+                union all
+                (select m.id, m.key, m.lease_token is not null
+                from %1$s m
+                where m.next_attempt_at <= $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
+                order by m.next_attempt_at
+                limit $3)
+            ),
+            free as materialized (
+                select r.id
+                from (
+                    select k.id, k.key, '||case when settings.ordered then '
+                        k.key is null or row_number() over (partition by k.key order by k.id) = 1' else 'true' end||' as first, k.expired
+                    from ready k
+                    order by k.id
+                    offset 0) r
+                where r.first and not r.expired'||case when settings.ordered then '
+                    and (r.key is null
+                        or (select 1 from %1$s b
+                            where b.key = r.key and b.lease_token is not null
+                            limit 1) is null
+                        and (select 1 from %1$s b
+                            where b.key = r.key and b.id < r.id
+                                and b.next_attempt_at is not null and b.lease_token is null
+                                and num_nonnulls(b.processed_at, b.dead_at) < 1
+                            limit 1) is null)' else '' end||'
+                limit $5
+            ),
+            taken as (
+                select m.id
+                from free f
+                join %1$s m on m.inbox_id = $1 and m.id = f.id
+                where num_nonnulls(m.processed_at, m.dead_at, m.lease_token) < 1
+                    and (m.next_attempt_at is null or m.next_attempt_at <= $4)
+                limit $2
+                for update of m skip locked
+            )
+            select (select count(*) from ready),
+                   (select count(*) from free),
+                   (select count(*) > 0 from ready r where r.expired),
+                   array(select t.id from taken t)',
+            source)
+        into seen, asked, expired, ids
+        using settings.id, max_messages, look, clock_timestamp(), most;
+        exit when cardinality(ids) >= max_messages or seen < look and asked < most or expired
+            or cardinality(ids) > 0 and look > 1000;
+        -- Others had them locked, or they waited behind others of their key.
+        if asked >= most then
+            most := most * 4;
+        end if;
+        look := look * 8;
+    end loop;
+end
+$$;
+comment on function tide.inbox_candidates(tide.inbox, text, integer) is
+'Messages of an inbox that a worker may have, their rows locked; and whether there are leases whose time has passed.';
+
+-- functions/inbox_lease.sql
+
+-- What a worker says about messages it has claimed. The token proves that it
+-- has them still. Locks: the messages' rows until commit.
+
+-- Changes rows that a token holds, and fails when one of them is not held by
+-- it any more: then nothing of the transaction is to happen.
+create or replace function tide.inbox_with_lease(
+    inbox       text,
+    lease_token uuid,
+    ids         bigint[],
+    change      text,
+    pause       interval default null
+) returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+-- As in tide.inbox_claim.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    settings tide.inbox;
+    changed  bigint[] := '{}';
+    now_done bigint[];
+begin
+    if lease_token is null or ids is null or array_position(ids, null) is not null then
+        raise exception using
+            errcode = '22004',
+            message = format('%s of inbox "%s" %s null', case when lease_token is null then 'lease_token for messages' else 'ids of messages' end,
+                inbox, case when lease_token is null then 'is' else 'are or contain' end),
+            hint = 'Give what tide.inbox_claim returned.';
+    end if;
+    select i.* into settings from tide.inbox i where i.name = inbox_with_lease.inbox;
+    if not found then
+        perform tide.inbox_id(inbox);
+    end if;
+    -- Twice, if need be, as in tide.inbox_mark_processed.
+    for look in 1..2 loop
+        execute format(
+            'with changed as (
+                update %s m set %s
+                from unnest($2) i (id)
+                where m.inbox_id = $1 and m.id = i.id and m.lease_token = $3 and m.processed_at is null
+                returning m.id
+            )
+            select coalesce(array_agg(c.id), ''{}'') from changed c',
+            tide.inbox_source(settings), change)
+        into now_done
+        using settings.id, ids, lease_token, pause;
+        changed := changed || now_done;
+        exit when cardinality(changed) >= cardinality(ids);
+    end loop;
+    if cardinality(changed) < (select count(distinct i) from unnest(ids) i) then
+        perform tide.inbox_refuse_lease(inbox, lease_token, array(select i from unnest(ids) i except select c from unnest(changed) c));
+    end if;
+    return cardinality(changed);
+end
+$$;
+comment on function tide.inbox_with_lease(text, uuid, bigint[], text, interval) is
+'Changes messages that a lease holds; an error when it does not hold all of them.';
+
+-- Says of the first of the messages why the lease is not good for it.
+create or replace function tide.inbox_refuse_lease(inbox text, lease_token uuid, ids bigint[]) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    first bigint := (select min(i) from unnest(ids) i);
+    found record;
+    why   text;
+begin
+    execute format('select m.id, m.processed_at, m.dead_at, m.leased_by, m.lease_token from tide.%I m where m.inbox_id = $1 and m.id = $2', inbox || '_inbox')
+    into found
+    using tide.inbox_id(inbox), first;
+    why := case
+        when found.id is null then 'there is no such message'
+        when found.processed_at is not null then format('it was processed at %s', found.processed_at)
+        when found.dead_at is not null then format('it became a dead letter at %s', found.dead_at)
+        when found.lease_token is not null then format('worker "%s" has it now', found.leased_by)
+        else 'nobody has it now'
+    end;
+    raise exception using
+        errcode = 'TD001',
+        message = format('lease %s of inbox "%s" was lost for %s: message %s, %s', lease_token, inbox,
+            case when cardinality(ids) = 1 then 'one message' else cardinality(ids) || ' messages' end, first, why),
+        hint = 'Roll back what was done for it; whoever has it now does it. Give longer leases, or extend them with tide.inbox_extend.';
+end
+$$;
+comment on function tide.inbox_refuse_lease(text, uuid, bigint[]) is
+'Says why a lease is not good for messages.';
+
+create or replace function tide.inbox_complete(inbox text, lease_token uuid, ids bigint[]) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return tide.inbox_with_lease(inbox, lease_token, ids,
+        'processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null, lease_token = null, leased_by = null');
+end
+$$;
+comment on function tide.inbox_complete(text, uuid, bigint[]) is
+'Marks claimed messages as processed, in the caller''s transaction; returns how many. An error (TD001) when the lease was lost for one of them, so that the transaction''s effects do not happen twice.
+Example: select tide.inbox_complete(''payment_triggers'', ''3f0c2d3e-0000-4000-8000-000000000000'', array[42, 43]);';
+
+create or replace function tide.inbox_extend(inbox text, lease_token uuid, ids bigint[], lease interval default '30 seconds') returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform tide.inbox_check_lease(inbox, lease);
+    return tide.inbox_with_lease(inbox, lease_token, ids, 'next_attempt_at = clock_timestamp() + $4', lease);
+end
+$$;
+comment on function tide.inbox_extend(text, uuid, bigint[], interval) is
+'Lets a lease on claimed messages last for so long from now; returns how many. An error (TD001) when it was lost for one of them.
+Example: select tide.inbox_extend(''payment_triggers'', ''3f0c2d3e-0000-4000-8000-000000000000'', array[42, 43], ''2 minutes'');';
+
+create or replace function tide.inbox_release(inbox text, lease_token uuid, ids bigint[], retry_in interval default '0') returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    released bigint;
+begin
+    perform tide.inbox_check_retry(inbox, ids, retry_in);
+    released := tide.inbox_with_lease(inbox, lease_token, ids,
+        'next_attempt_at = clock_timestamp() + $4, attempts = m.attempts - 1, lease_token = null, leased_by = null', coalesce(retry_in, interval '0'));
+    if released > 0 and coalesce(retry_in, interval '0') = interval '0' then
+        perform pg_notify('tide_inbox_' || inbox, '');
+    end if;
+    return released;
+end
+$$;
+comment on function tide.inbox_release(text, uuid, bigint[], interval) is
+'Gives claimed messages back, to be had again at once or after retry_in; the attempt does not count. Returns how many. An error (TD001) when the lease was lost for one of them.
+Example: select tide.inbox_release(''payment_triggers'', ''3f0c2d3e-0000-4000-8000-000000000000'', array[43], retry_in => ''10 minutes'');';
+
+create or replace function tide.inbox_fail(
+    inbox       text,
+    lease_token uuid,
+    ids         bigint[],
+    error       text,
+    retry_in    interval default null,
+    give_up     boolean  default false
+) returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    settings tide.inbox;
+begin
+    perform tide.inbox_check_retry(inbox, ids, retry_in);
+    select i.* into settings from tide.inbox i where i.id = tide.inbox_id(inbox);
+    perform tide.inbox_with_lease(inbox, lease_token, ids, format(
+        'last_error = %L, lease_token = null, leased_by = null,
+        dead_at = case when %L or m.attempts >= %s then clock_timestamp() end,
+        next_attempt_at = clock_timestamp() + coalesce($4, tide.inbox_backoff(m.attempts))',
+        coalesce(error, ''), coalesce(give_up, false), settings.max_attempts), retry_in);
+    return tide.inbox_count_dead(inbox, ids);
+end
+$$;
+comment on function tide.inbox_fail(text, uuid, bigint[], text, interval, boolean) is
+'Notes that processing claimed messages failed. They are tried again (after retry_in, else after a pause that doubles with each failure), or are dead letters: those that were claimed max_attempts times, and all with give_up. Returns how many became dead letters. An error (TD001) when the lease was lost for one of them.
+Example: select tide.inbox_fail(''payment_triggers'', ''3f0c2d3e-0000-4000-8000-000000000000'', array[42], ''card declined'', retry_in => ''5 minutes'');';
+
+-- How many of the messages are dead letters.
+create or replace function tide.inbox_count_dead(inbox text, ids bigint[]) returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    dead bigint;
+begin
+    execute format('select count(*) from tide.%I m where m.inbox_id = $1 and m.id = any($2) and m.dead_at is not null', inbox || '_inbox')
+    into dead
+    using tide.inbox_id(inbox), ids;
+    return dead;
+end
+$$;
+comment on function tide.inbox_count_dead(text, bigint[]) is
+'How many of an inbox''s messages are dead letters.';
+
+create or replace function tide.inbox_check_retry(inbox text, ids bigint[], retry_in interval) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if retry_in < interval '0' then
+        raise exception using
+            errcode = '22023',
+            message = format('retry_in %s for messages %s of inbox "%s" is negative', retry_in, ids, inbox),
+            hint = 'Give the pause before the next attempt, or null to have it chosen.';
+    end if;
+end
+$$;
+comment on function tide.inbox_check_retry(text, bigint[], interval) is
+'Refuses a pause that makes no sense.';
+
 -- functions/inbox_maintain.sql
 
 -- Cleaning inboxes, without deleting rows: in each, three partitions take
@@ -1140,8 +1644,8 @@ comment on function tide.inbox_clean(integer, text, interval) is
 'Does one step of cleaning the part of an inbox, or of its memory, whose retention has passed.';
 
 -- Moves messages that wait or are dead from a closed part to the current one,
--- ids and times unchanged. Those that somebody has locked stay for the next
--- time. Who waits for a moved row finds it gone and looks again, as
+-- ids and times unchanged. Those that somebody has locked or leased stay for the
+-- next time: a lease may be the one of its key in either part. Who waits for a moved row finds it gone and looks again, as
 -- tide.inbox_mark_processed does; who reads sees it once, here or there.
 create or replace function tide.inbox_move(due tide.inbox_part, name text, max_messages bigint) returns bigint
 language plpgsql
@@ -1155,7 +1659,7 @@ begin
     execute format(
         'with waiting as materialized (
             select m.id from tide.inbox_message_%1$s_%2$s m
-            where num_nonnulls(m.processed_at, m.dead_at) < 1
+            where num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token is null
             order by m.id limit $1 for update skip locked
         ),
         dead as materialized (
@@ -1374,7 +1878,7 @@ begin
     for look in 1..2 loop
         execute format(
             'update tide.%I m
-            set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null
+            set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null, lease_token = null, leased_by = null
             where m.inbox_id = $1 and m.id = any($2) and m.processed_at is null',
             inbox || '_inbox')
         using inbox_id, ids;
@@ -1466,7 +1970,10 @@ begin
         return 'dead';
     end if;
 
-    message.attempts := message.attempts + 1;
+    -- That of a message which was claimed has been counted.
+    if message.lease_token is null then
+        message.attempts := message.attempts + 1;
+    end if;
     if message.attempts >= settings.max_attempts then
         message.dead_at := clock_timestamp();
     else
@@ -1474,7 +1981,7 @@ begin
     end if;
     execute format(
         'update tide.%I m
-        set attempts = $3, last_error = $4, next_attempt_at = $5, dead_at = $6
+        set attempts = $3, last_error = $4, next_attempt_at = $5, dead_at = $6, lease_token = null, leased_by = null
         where m.inbox_id = $1 and m.id = $2',
         inbox || '_inbox')
     using settings.id, id, message.attempts, coalesce(error, ''), message.next_attempt_at, message.dead_at;
@@ -1512,11 +2019,16 @@ comment on function tide.inbox_mark_failed(text, text, text, interval) is
 'Notes that processing the message with an event id failed; like the form with an id.
 Example: select tide.inbox_mark_failed(''payment_triggers'', ''1f0c2d3e-0000-4000-8000-000000000000'', ''card declined'');';
 
+-- Locks: the messages' rows; where the order of keys is kept also the inbox's
+-- advisory lock that claims share, for three seconds at most, so that no claim
+-- that has not seen a message come back gives out a later one of its key, or
+-- the other way round.
 create or replace function tide.inbox_replay(inbox text, ids bigint[]) returns bigint
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'
 as $$
 declare
     inbox_id integer := tide.inbox_id(inbox);
@@ -1528,9 +2040,12 @@ begin
             message = format('ids of messages of inbox "%s" is null', inbox),
             hint = format('Name them, for instance: array(select id from tide.%I where dead_at is not null).', inbox || '_inbox');
     end if;
+    if tide.inbox_is_ordered(inbox) then
+        perform pg_advisory_xact_lock(1953063017, inbox_id);
+    end if;
     execute format(
         'update tide.%I m
-        set processed_at = null, dead_at = null, next_attempt_at = null, attempts = 0
+        set processed_at = null, dead_at = null, next_attempt_at = clock_timestamp(), attempts = 0
         where m.inbox_id = $1 and m.id = any($2) and (m.processed_at is not null or m.dead_at is not null)',
         inbox || '_inbox')
     using inbox_id, ids;
@@ -1539,6 +2054,12 @@ begin
         perform pg_notify('tide_inbox_' || inbox, '');
     end if;
     return replayed;
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = '55P03',
+            message = format('messages of inbox "%s" were not replayed: transactions that have claimed messages are open', inbox),
+            hint = 'Try again when they have ended; pg_stat_activity shows them.';
 end
 $$;
 comment on function tide.inbox_replay(text, bigint[]) is
@@ -1872,9 +2393,8 @@ begin
         -- nothing was pending would make it read and sort a whole backlog.
         execute format('create index %I on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', messages || '_pending_idx', messages);
         execute format('create index %I on tide.%I (id) where dead_at is not null', messages || '_dead_idx', messages);
-        execute format('create index %I on tide.%I (key, id)
-            where next_attempt_at is not null and processed_at is null and dead_at is null', messages || '_held_idx', messages);
     end if;
+    perform tide.inbox_create_lease_indexes(inbox_id, messages);
     execute tide.inbox_delete_trigger(messages);
     execute format('create trigger remember_truncated before truncate on tide.%I
         when (current_setting(''tide.moving'', true) is distinct from ''on'')
@@ -1896,6 +2416,35 @@ end
 $$;
 comment on function tide.inbox_create_part(integer, integer, text) is
 'Makes one of the three partitions of an inbox, and of its memory.';
+
+-- What tide.inbox_claim looks for: messages that were never claimed; and those
+-- that a lease or a pause holds back, by when that ends. Where the order of
+-- keys is kept also which keys are held back, by a pause and by a lease, of
+-- which a key has one: two workers of whom neither sees what the other takes
+-- meet in that unique index. A row is in as few of them as possible, since
+-- each claim makes an entry in each.
+create or replace function tide.inbox_create_lease_indexes(inbox_id integer, messages text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Written so that the planner has no statistics for it, as the pending ones' index is.
+    execute format('create index if not exists %I on tide.%I (id)
+        where num_nonnulls(processed_at, dead_at, next_attempt_at) < 1', messages || '_ready_idx', messages);
+    execute format('create index if not exists %I on tide.%I (next_attempt_at)
+        where next_attempt_at is not null and num_nonnulls(processed_at, dead_at) < 1', messages || '_due_idx', messages);
+    if (select i.ordered from tide.inbox i where i.id = inbox_create_lease_indexes.inbox_id) then
+        execute format('create index if not exists %I on tide.%I (key, id)
+            where next_attempt_at is not null and lease_token is null and num_nonnulls(processed_at, dead_at) < 1',
+            messages || '_held_idx', messages);
+        execute format('create unique index if not exists %I on tide.%I (key) where lease_token is not null',
+            messages || '_leased_idx', messages);
+    end if;
+end
+$$;
+comment on function tide.inbox_create_lease_indexes(integer, text) is
+'Makes the indexes of an inbox''s partition that workers'' leases need.';
 
 -- The trigger that keeps the event ids of deleted messages. It fires for the
 -- relation that a statement names, so each that may be named has it.
@@ -1941,14 +2490,19 @@ begin
     end if;
     execute format('alter table tide.inbox_message detach partition %s', relation);
     execute format('alter table %s rename to %I', relation, part);
+    execute format('drop index tide.%I', (
+        select c.relname
+        from pg_index i
+        join pg_class c on c.oid = i.indexrelid
+        where i.indrelid = to_regclass('tide.' || part)
+            and pg_get_expr(i.indpred, i.indrelid) like '%next_attempt_at IS NOT NULL%'));
     for entry in
         select i.indexrelid::regclass as index,
                part || case
                    when i.indisprimary then '_pkey'
                    when i.indisunique then '_event_id_key'
                    when pg_get_expr(i.indpred, i.indrelid) like '%num_nonnulls%' then '_pending_idx'
-                   when pg_get_expr(i.indpred, i.indrelid) = '(dead_at IS NOT NULL)' then '_dead_idx'
-                   else '_held_idx' end as name
+                   else '_dead_idx' end as name
         from pg_index i
         where i.indrelid = to_regclass('tide.' || part)
     loop
@@ -1997,8 +2551,8 @@ comment on function tide.extension_release(integer, text) is
 -- have a SET clause; its names are bound when it is created, so no search_path
 -- can lead it astray. It runs with the caller's rights.
 --
--- In an ordered inbox a message that waits after a failure holds back those of
--- its key that came after it, and no others.
+-- In an ordered inbox a message that waits after a failure, or that a worker has
+-- a lease on, holds back those of its key that came after it, and no others.
 --
 -- The condition that names no column is tested once, before anything is
 -- scanned: it raises the error for an inbox that does not exist. The number is
@@ -2037,8 +2591,15 @@ begin atomic
                     and b.key = m.key
                     and b.id < m.id
                     and b.next_attempt_at > now()
-                    and b.processed_at is null
-                    and b.dead_at is null))
+                    and b.lease_token is null
+                    and num_nonnulls(b.processed_at, b.dead_at) < 1)
+            and not exists (
+                select
+                from tide.inbox_message b
+                where b.inbox_id = m.inbox_id
+                    and b.key = m.key
+                    and b.lease_token is not null
+                    and b.next_attempt_at > now()))
     order by m.id;
 end;
 comment on function tide.inbox_pending(text) is
@@ -4041,7 +4602,7 @@ begin
 end
 $$;
 comment on function tide.inbox_status(text) is
-'An inbox as JSON: messages pending, delayed after a failure, dead, processed, age of the oldest pending, bytes; its parts, and how many event ids it remembers of messages that are cleaned; without a name an array of all. Counts stop at 100,001, and the field exact says so.
+'An inbox as JSON: messages pending, of these delayed after a failure and in flight with a worker, dead, processed, age of the oldest pending, bytes; its parts, and how many event ids it remembers of messages that are cleaned; without a name an array of all. Counts stop at 100,001, and the field exact says so.
 Example: select jsonb_pretty(tide.inbox_status(''payment_triggers''));';
 
 create or replace function tide.inbox_describe(inbox tide.inbox) returns jsonb
@@ -4053,18 +4614,20 @@ declare
     leaf      text := format('tide.%I', inbox.name || '_inbox');
     pending   bigint;
     delayed   bigint;
+    in_flight bigint;
     dead      bigint;
     processed bigint;
     oldest    timestamptz;
 begin
     execute format(
-        'select count(*), count(*) filter (where t.next_attempt_at > now()), min(t.received_at)
-        from (select m.next_attempt_at, m.received_at
+        'select count(*), count(*) filter (where t.next_attempt_at > now() and t.lease_token is null),
+            count(*) filter (where t.next_attempt_at > now() and t.lease_token is not null), min(t.received_at)
+        from (select m.next_attempt_at, m.lease_token, m.received_at
               from %s m
               where num_nonnulls(m.processed_at, m.dead_at) < 1
               order by m.id
               limit 100001) t', leaf)
-    into pending, delayed, oldest;
+    into pending, delayed, in_flight, oldest;
     execute format('select count(*) from (select from %s m where m.dead_at is not null limit 100001) t', leaf) into dead;
     execute format('select count(*) from (select from %s m where m.processed_at is not null limit 100001) t', leaf) into processed;
     return jsonb_build_object(
@@ -4074,6 +4637,7 @@ begin
         'ordered', inbox.ordered,
         'pending', pending,
         'delayed', delayed,
+        'in_flight', in_flight,
         'dead', dead,
         'processed', processed,
         'exact', greatest(pending, dead, processed) <= 100000,
@@ -4353,7 +4917,8 @@ begin
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
                 dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
-            ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
+            ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed,
+                inbox_claim, inbox_extend, inbox_complete, inbox_fail, inbox_release}', '{tide_consumer}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
             ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',
@@ -4373,6 +4938,8 @@ begin
                 inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,
                 inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
                 inbox_forget, inbox_exchange, inbox_maintain_waits,
+                inbox_create_lease_indexes, inbox_check_claim, inbox_check_lease, inbox_check_retry, inbox_source, inbox_expire,
+                inbox_candidates, inbox_with_lease, inbox_refuse_lease, inbox_count_dead,
                 inbox_message_id, inbox_backoff, inbox_describe, inbox_describe_memory, copy_grants,
                 relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,
                 dead_letter_check_ids, config_check, config_technology, config_check_object, config_check_value,

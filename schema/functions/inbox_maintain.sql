@@ -118,8 +118,8 @@ comment on function tide.inbox_clean(integer, text, interval) is
 'Does one step of cleaning the part of an inbox, or of its memory, whose retention has passed.';
 
 -- Moves messages that wait or are dead from a closed part to the current one,
--- ids and times unchanged. Those that somebody has locked stay for the next
--- time. Who waits for a moved row finds it gone and looks again, as
+-- ids and times unchanged. Those that somebody has locked or leased stay for the
+-- next time: a lease may be the one of its key in either part. Who waits for a moved row finds it gone and looks again, as
 -- tide.inbox_mark_processed does; who reads sees it once, here or there.
 create or replace function tide.inbox_move(due tide.inbox_part, name text, max_messages bigint) returns bigint
 language plpgsql
@@ -133,7 +133,7 @@ begin
     execute format(
         'with waiting as materialized (
             select m.id from tide.inbox_message_%1$s_%2$s m
-            where num_nonnulls(m.processed_at, m.dead_at) < 1
+            where num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token is null
             order by m.id limit $1 for update skip locked
         ),
         dead as materialized (

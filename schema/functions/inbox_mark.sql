@@ -51,7 +51,7 @@ begin
     for look in 1..2 loop
         execute format(
             'update tide.%I m
-            set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null
+            set processed_at = clock_timestamp(), next_attempt_at = null, dead_at = null, lease_token = null, leased_by = null
             where m.inbox_id = $1 and m.id = any($2) and m.processed_at is null',
             inbox || '_inbox')
         using inbox_id, ids;
@@ -143,7 +143,10 @@ begin
         return 'dead';
     end if;
 
-    message.attempts := message.attempts + 1;
+    -- That of a message which was claimed has been counted.
+    if message.lease_token is null then
+        message.attempts := message.attempts + 1;
+    end if;
     if message.attempts >= settings.max_attempts then
         message.dead_at := clock_timestamp();
     else
@@ -151,7 +154,7 @@ begin
     end if;
     execute format(
         'update tide.%I m
-        set attempts = $3, last_error = $4, next_attempt_at = $5, dead_at = $6
+        set attempts = $3, last_error = $4, next_attempt_at = $5, dead_at = $6, lease_token = null, leased_by = null
         where m.inbox_id = $1 and m.id = $2',
         inbox || '_inbox')
     using settings.id, id, message.attempts, coalesce(error, ''), message.next_attempt_at, message.dead_at;
@@ -189,11 +192,16 @@ comment on function tide.inbox_mark_failed(text, text, text, interval) is
 'Notes that processing the message with an event id failed; like the form with an id.
 Example: select tide.inbox_mark_failed(''payment_triggers'', ''1f0c2d3e-0000-4000-8000-000000000000'', ''card declined'');';
 
+-- Locks: the messages' rows; where the order of keys is kept also the inbox's
+-- advisory lock that claims share, for three seconds at most, so that no claim
+-- that has not seen a message come back gives out a later one of its key, or
+-- the other way round.
 create or replace function tide.inbox_replay(inbox text, ids bigint[]) returns bigint
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '3s'
 as $$
 declare
     inbox_id integer := tide.inbox_id(inbox);
@@ -205,9 +213,12 @@ begin
             message = format('ids of messages of inbox "%s" is null', inbox),
             hint = format('Name them, for instance: array(select id from tide.%I where dead_at is not null).', inbox || '_inbox');
     end if;
+    if tide.inbox_is_ordered(inbox) then
+        perform pg_advisory_xact_lock(1953063017, inbox_id);
+    end if;
     execute format(
         'update tide.%I m
-        set processed_at = null, dead_at = null, next_attempt_at = null, attempts = 0
+        set processed_at = null, dead_at = null, next_attempt_at = clock_timestamp(), attempts = 0
         where m.inbox_id = $1 and m.id = any($2) and (m.processed_at is not null or m.dead_at is not null)',
         inbox || '_inbox')
     using inbox_id, ids;
@@ -216,6 +227,12 @@ begin
         perform pg_notify('tide_inbox_' || inbox, '');
     end if;
     return replayed;
+exception
+    when lock_not_available then
+        raise exception using
+            errcode = '55P03',
+            message = format('messages of inbox "%s" were not replayed: transactions that have claimed messages are open', inbox),
+            hint = 'Try again when they have ended; pg_stat_activity shows them.';
 end
 $$;
 comment on function tide.inbox_replay(text, bigint[]) is

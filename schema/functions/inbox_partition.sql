@@ -47,9 +47,8 @@ begin
         -- nothing was pending would make it read and sort a whole backlog.
         execute format('create index %I on tide.%I (id) where num_nonnulls(processed_at, dead_at) < 1', messages || '_pending_idx', messages);
         execute format('create index %I on tide.%I (id) where dead_at is not null', messages || '_dead_idx', messages);
-        execute format('create index %I on tide.%I (key, id)
-            where next_attempt_at is not null and processed_at is null and dead_at is null', messages || '_held_idx', messages);
     end if;
+    perform tide.inbox_create_lease_indexes(inbox_id, messages);
     execute tide.inbox_delete_trigger(messages);
     execute format('create trigger remember_truncated before truncate on tide.%I
         when (current_setting(''tide.moving'', true) is distinct from ''on'')
@@ -71,6 +70,35 @@ end
 $$;
 comment on function tide.inbox_create_part(integer, integer, text) is
 'Makes one of the three partitions of an inbox, and of its memory.';
+
+-- What tide.inbox_claim looks for: messages that were never claimed; and those
+-- that a lease or a pause holds back, by when that ends. Where the order of
+-- keys is kept also which keys are held back, by a pause and by a lease, of
+-- which a key has one: two workers of whom neither sees what the other takes
+-- meet in that unique index. A row is in as few of them as possible, since
+-- each claim makes an entry in each.
+create or replace function tide.inbox_create_lease_indexes(inbox_id integer, messages text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Written so that the planner has no statistics for it, as the pending ones' index is.
+    execute format('create index if not exists %I on tide.%I (id)
+        where num_nonnulls(processed_at, dead_at, next_attempt_at) < 1', messages || '_ready_idx', messages);
+    execute format('create index if not exists %I on tide.%I (next_attempt_at)
+        where next_attempt_at is not null and num_nonnulls(processed_at, dead_at) < 1', messages || '_due_idx', messages);
+    if (select i.ordered from tide.inbox i where i.id = inbox_create_lease_indexes.inbox_id) then
+        execute format('create index if not exists %I on tide.%I (key, id)
+            where next_attempt_at is not null and lease_token is null and num_nonnulls(processed_at, dead_at) < 1',
+            messages || '_held_idx', messages);
+        execute format('create unique index if not exists %I on tide.%I (key) where lease_token is not null',
+            messages || '_leased_idx', messages);
+    end if;
+end
+$$;
+comment on function tide.inbox_create_lease_indexes(integer, text) is
+'Makes the indexes of an inbox''s partition that workers'' leases need.';
 
 -- The trigger that keeps the event ids of deleted messages. It fires for the
 -- relation that a statement names, so each that may be named has it.
@@ -116,14 +144,19 @@ begin
     end if;
     execute format('alter table tide.inbox_message detach partition %s', relation);
     execute format('alter table %s rename to %I', relation, part);
+    execute format('drop index tide.%I', (
+        select c.relname
+        from pg_index i
+        join pg_class c on c.oid = i.indexrelid
+        where i.indrelid = to_regclass('tide.' || part)
+            and pg_get_expr(i.indpred, i.indrelid) like '%next_attempt_at IS NOT NULL%'));
     for entry in
         select i.indexrelid::regclass as index,
                part || case
                    when i.indisprimary then '_pkey'
                    when i.indisunique then '_event_id_key'
                    when pg_get_expr(i.indpred, i.indrelid) like '%num_nonnulls%' then '_pending_idx'
-                   when pg_get_expr(i.indpred, i.indrelid) = '(dead_at IS NOT NULL)' then '_dead_idx'
-                   else '_held_idx' end as name
+                   else '_dead_idx' end as name
         from pg_index i
         where i.indrelid = to_regclass('tide.' || part)
     loop

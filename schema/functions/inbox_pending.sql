@@ -5,8 +5,8 @@
 -- have a SET clause; its names are bound when it is created, so no search_path
 -- can lead it astray. It runs with the caller's rights.
 --
--- In an ordered inbox a message that waits after a failure holds back those of
--- its key that came after it, and no others.
+-- In an ordered inbox a message that waits after a failure, or that a worker has
+-- a lease on, holds back those of its key that came after it, and no others.
 --
 -- The condition that names no column is tested once, before anything is
 -- scanned: it raises the error for an inbox that does not exist. The number is
@@ -45,8 +45,15 @@ begin atomic
                     and b.key = m.key
                     and b.id < m.id
                     and b.next_attempt_at > now()
-                    and b.processed_at is null
-                    and b.dead_at is null))
+                    and b.lease_token is null
+                    and num_nonnulls(b.processed_at, b.dead_at) < 1)
+            and not exists (
+                select
+                from tide.inbox_message b
+                where b.inbox_id = m.inbox_id
+                    and b.key = m.key
+                    and b.lease_token is not null
+                    and b.next_attempt_at > now()))
     order by m.id;
 end;
 comment on function tide.inbox_pending(text) is

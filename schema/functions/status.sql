@@ -164,7 +164,7 @@ begin
 end
 $$;
 comment on function tide.inbox_status(text) is
-'An inbox as JSON: messages pending, delayed after a failure, dead, processed, age of the oldest pending, bytes; its parts, and how many event ids it remembers of messages that are cleaned; without a name an array of all. Counts stop at 100,001, and the field exact says so.
+'An inbox as JSON: messages pending, of these delayed after a failure and in flight with a worker, dead, processed, age of the oldest pending, bytes; its parts, and how many event ids it remembers of messages that are cleaned; without a name an array of all. Counts stop at 100,001, and the field exact says so.
 Example: select jsonb_pretty(tide.inbox_status(''payment_triggers''));';
 
 create or replace function tide.inbox_describe(inbox tide.inbox) returns jsonb
@@ -176,18 +176,20 @@ declare
     leaf      text := format('tide.%I', inbox.name || '_inbox');
     pending   bigint;
     delayed   bigint;
+    in_flight bigint;
     dead      bigint;
     processed bigint;
     oldest    timestamptz;
 begin
     execute format(
-        'select count(*), count(*) filter (where t.next_attempt_at > now()), min(t.received_at)
-        from (select m.next_attempt_at, m.received_at
+        'select count(*), count(*) filter (where t.next_attempt_at > now() and t.lease_token is null),
+            count(*) filter (where t.next_attempt_at > now() and t.lease_token is not null), min(t.received_at)
+        from (select m.next_attempt_at, m.lease_token, m.received_at
               from %s m
               where num_nonnulls(m.processed_at, m.dead_at) < 1
               order by m.id
               limit 100001) t', leaf)
-    into pending, delayed, oldest;
+    into pending, delayed, in_flight, oldest;
     execute format('select count(*) from (select from %s m where m.dead_at is not null limit 100001) t', leaf) into dead;
     execute format('select count(*) from (select from %s m where m.processed_at is not null limit 100001) t', leaf) into processed;
     return jsonb_build_object(
@@ -197,6 +199,7 @@ begin
         'ordered', inbox.ordered,
         'pending', pending,
         'delayed', delayed,
+        'in_flight', in_flight,
         'dead', dead,
         'processed', processed,
         'exact', greatest(pending, dead, processed) <= 100000,

@@ -1,0 +1,277 @@
+-- Claiming messages. A lease lasts until next_attempt_at; while it lasts, the
+-- message is nobody else's. The attempt counts from the claim, so a message
+-- that kills its worker is noticed.
+
+-- Locks: the rows it takes; those that others have locked are passed over.
+-- Nobody is waited for, but in one case: two workers at once find messages of
+-- one key of which neither sees the other's, because the earlier one became
+-- visible only between their looks. They meet in the unique index of leased
+-- keys; the second waits for the first, and looks again.
+create or replace function tide.inbox_claim(
+    inbox        text,
+    worker       text,
+    max_messages integer  default 10,
+    lease        interval default '30 seconds'
+) returns table (
+    id          bigint,
+    event_id    text,
+    source      text,
+    stream      text,
+    key         text,
+    op          text,
+    event_type  text,
+    payload     jsonb,
+    headers     jsonb,
+    received_at timestamptz,
+    attempts    integer,
+    lease_token uuid
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+-- The only good plans go by the indexes, row by row, and what statistics say of
+-- a queue is old: they would have it read whole.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+    settings tide.inbox;
+    source   text;
+    token    uuid := gen_random_uuid();
+    ids      bigint[];
+    taken    bigint[] := '{}';
+    expired  boolean;
+begin
+    select i.* into settings from tide.inbox i where i.name = inbox_claim.inbox;
+    if not found then
+        perform tide.inbox_id(inbox);
+    end if;
+    perform tide.inbox_check_claim(inbox, worker, max_messages, lease);
+    -- Whoever makes processed messages pending again waits for this lock, so
+    -- that none comes back between a look and the lease of a later one of its key.
+    perform pg_advisory_xact_lock_shared(1953063017, settings.id);
+    source := tide.inbox_source(settings);
+    for try in 1..4 loop
+        begin
+            select c.ids, c.expired into ids, expired from tide.inbox_candidates(settings, source, max_messages) c;
+            if expired then
+                -- Among them may be the first of a key; then look again.
+                perform tide.inbox_expire(settings, source, max_messages);
+                continue when cardinality(ids) < max_messages;
+            end if;
+            exit when cardinality(ids) = 0;
+            execute format(
+                'update %s m
+                set lease_token = $3, leased_by = $4, attempts = m.attempts + 1, next_attempt_at = clock_timestamp() + $5
+                from unnest($2) i (id)
+                where m.inbox_id = $1 and m.id = i.id', source)
+            using settings.id, ids, token, worker, lease;
+            taken := ids;
+            exit;
+        exception
+            when unique_violation or deadlock_detected then
+                null;
+        end;
+    end loop;
+    -- Not by the update itself: rows that it returned before it failed would be
+    -- returned although their leases were undone.
+    return query execute format(
+        'select m.id, m.event_id, m.source, m.stream, m.key, m.op, m.event_type, m.payload, m.headers,
+            m.received_at, m.attempts, m.lease_token
+        from unnest($2) i (id)
+        join %s m on m.inbox_id = $1 and m.id = i.id
+        order by m.id', source)
+    using settings.id, taken;
+end
+$$;
+comment on function tide.inbox_claim(text, text, integer, interval) is
+'Takes messages for a worker, oldest first, for as long as the lease lasts; passes over what others have. In an ordered inbox one message of a key is given out at a time. Each row has the token that tide.inbox_complete, tide.inbox_fail, tide.inbox_release and tide.inbox_extend ask for.
+Example: select id, payload, lease_token from tide.inbox_claim(''payment_triggers'', ''worker-1'', max_messages => 100);';
+
+-- What to look for an inbox's messages in: the relation, or the one partition
+-- that has any, for which a statement is planned in a third of the time.
+create or replace function tide.inbox_source(settings tide.inbox) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    parts integer[] := array(
+        select p.part from tide.inbox_part p
+        where p.inbox_id = settings.id and p.kind = 'messages' and p.opened_at is not null);
+begin
+    return case cardinality(parts)
+        when 1 then format('tide.inbox_message_%s_%s', settings.id, parts[1])
+        else format('tide.%I', settings.name || '_inbox')
+    end;
+end
+$$;
+comment on function tide.inbox_source(tide.inbox) is
+'The relation in which an inbox''s messages are, or the partition, when one has them all.';
+
+create or replace function tide.inbox_check_claim(inbox text, worker text, max_messages integer, lease interval) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if worker is null or worker = '' then
+        raise exception using
+            errcode = case when worker is null then '22004' else '22023' end,
+            message = format('worker of a claim on inbox "%s" is %s', inbox, case when worker is null then 'null' else 'empty' end),
+            hint = 'Give a name that says who works, for instance the host''s and the process''s number.';
+    elsif max_messages is null or max_messages < 1 or max_messages > 10000 then
+        raise exception using
+            errcode = case when max_messages is null then '22004' else '22023' end,
+            message = format('max_messages %s of a claim on inbox "%s" is not a number from 1 to 10000', coalesce(max_messages::text, 'null'), inbox),
+            hint = 'Claim as many as are worked within the lease, for instance 10.';
+    end if;
+    perform tide.inbox_check_lease(inbox, lease);
+    -- Under an older snapshot the order of keys could not be kept.
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception using
+            errcode = '25001',
+            message = format('messages of inbox "%s" are claimed in READ COMMITTED only, and this transaction is %s',
+                inbox, upper(current_setting('transaction_isolation'))),
+            hint = 'Claim in a transaction of its own; tide.inbox_complete works at any isolation.';
+    end if;
+end
+$$;
+comment on function tide.inbox_check_claim(text, text, integer, interval) is
+'Refuses a claim that makes no sense.';
+
+create or replace function tide.inbox_check_lease(inbox text, lease interval) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if lease is null or lease <= interval '0' or lease > interval '1 day' then
+        raise exception using
+            errcode = case when lease is null then '22004' else '22023' end,
+            message = format('lease %s on messages of inbox "%s" is not between 0 and a day', coalesce(lease::text, 'null'), inbox),
+            hint = 'Give the time in which the work is done or the lease extended, for instance ''30 seconds''.';
+    end if;
+end
+$$;
+comment on function tide.inbox_check_lease(text, interval) is
+'Refuses a lease that makes no sense.';
+
+-- Leases that ran out become messages that wait for their next attempt, or
+-- dead letters when there is none left. A step of its own, since a message
+-- whose lease ran out may not be the first of its key any more, and would hold
+-- the key by its token.
+create or replace function tide.inbox_expire(settings tide.inbox, source text, max_messages integer) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format(
+        'update %1$s m
+        set lease_token = null, leased_by = null,
+            last_error = format(''worker "%%s" had it until %%s and did not say what became of it'', m.leased_by, m.next_attempt_at),
+            dead_at = case when m.attempts >= $3 then clock_timestamp() end
+        where m.inbox_id = $1 and m.id = any(array(
+            select x.id
+            from %1$s x
+            where x.next_attempt_at <= $4 and num_nonnulls(x.processed_at, x.dead_at) < 1 and x.lease_token is not null
+            order by x.next_attempt_at
+            limit $2
+            for update skip locked))',
+        source)
+    using settings.id, max_messages, settings.max_attempts, clock_timestamp();
+end
+$$;
+comment on function tide.inbox_expire(tide.inbox, text, integer) is
+'Ends leases of an inbox whose time has passed.';
+
+-- The ids of messages that may be given out now, oldest first, their rows locked.
+--
+-- Looked for among those whose pause is over and the first ones that were never
+-- given out; among more, when they are none or few, because many wait behind
+-- the first of their key or are locked. Of each key only the first found is
+-- asked whether an earlier one waits, or any is leased.
+create or replace function tide.inbox_candidates(
+    settings     tide.inbox,
+    source       text,
+    max_messages integer,
+    out ids      bigint[],
+    out expired  boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    look  bigint := 2 * max_messages + 50;
+    seen  bigint;
+    most  bigint := 2 * max_messages;
+    asked bigint;
+begin
+    loop
+        execute format(
+            'with ready as materialized (
+                (select m.id, m.key, false as expired
+                from %1$s m
+                where num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
+                order by m.id
+                limit $3)
+                union all
+                (select m.id, m.key, m.lease_token is not null
+                from %1$s m
+                where m.next_attempt_at <= $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
+                order by m.next_attempt_at
+                limit $3)
+            ),
+            free as materialized (
+                select r.id
+                from (
+                    select k.id, k.key, '||case when settings.ordered then '
+                        k.key is null or row_number() over (partition by k.key order by k.id) = 1' else 'true' end||' as first, k.expired
+                    from ready k
+                    order by k.id
+                    offset 0) r
+                where r.first and not r.expired'||case when settings.ordered then '
+                    and (r.key is null
+                        or (select 1 from %1$s b
+                            where b.key = r.key and b.lease_token is not null
+                            limit 1) is null
+                        and (select 1 from %1$s b
+                            where b.key = r.key and b.id < r.id
+                                and b.next_attempt_at is not null and b.lease_token is null
+                                and num_nonnulls(b.processed_at, b.dead_at) < 1
+                            limit 1) is null)' else '' end||'
+                limit $5
+            ),
+            taken as (
+                select m.id
+                from free f
+                join %1$s m on m.inbox_id = $1 and m.id = f.id
+                where num_nonnulls(m.processed_at, m.dead_at, m.lease_token) < 1
+                    and (m.next_attempt_at is null or m.next_attempt_at <= $4)
+                limit $2
+                for update of m skip locked
+            )
+            select (select count(*) from ready),
+                   (select count(*) from free),
+                   (select count(*) > 0 from ready r where r.expired),
+                   array(select t.id from taken t)',
+            source)
+        into seen, asked, expired, ids
+        using settings.id, max_messages, look, clock_timestamp(), most;
+        exit when cardinality(ids) >= max_messages or seen < look and asked < most or expired
+            or cardinality(ids) > 0 and look > 1000;
+        -- Others had them locked, or they waited behind others of their key.
+        if asked >= most then
+            most := most * 4;
+        end if;
+        look := look * 8;
+    end loop;
+end
+$$;
+comment on function tide.inbox_candidates(tide.inbox, text, integer) is
+'Messages of an inbox that a worker may have, their rows locked; and whether there are leases whose time has passed.';
