@@ -65,6 +65,7 @@ var rules = map[string]rule{
 	"internal/bench/report":    {},
 	"internal/bench/world":     {ours: []string{"internal/broker", "internal/process", "internal/retry", "internal/throwaway", "schema"}, outside: []string{pgx, nats}},
 	"internal/bench/yardstick": {outside: []string{pgx, nats}},
+	"internal/bench/working":   {ours: []string{"internal/bench/report", "internal/bench/world"}, outside: []string{pgx, "golang.org/x/sync"}},
 
 	"internal/process":   {ours: []string{"internal/run"}},
 	"internal/broker":    {ours: []string{"internal/process"}, outside: []string{nats}},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/working"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
@@ -32,7 +33,12 @@ func measurements() []measurement {
 		{"many", "a hundred pipelines, beside one", measureMany},
 		{"stranger", "a backlog behind transactions that stay open", measureStranger},
 		{"backlog", "a relay that starts late, before fifty times the events", measureBacklog},
-		{"inbox", "taking and marking in a large inbox", measureInbox},
+		{"inbox", "taking and marking in a large inbox", func(ctx context.Context, b *run) ([]report.Result, error) {
+			return working.Inbox(ctx, b.World, b.working())
+		}},
+		{"work", "workers that claim and complete all of an inbox", func(ctx context.Context, b *run) ([]report.Result, error) {
+			return working.Work(ctx, b.World, b.working())
+		}},
 	}
 }
 
@@ -63,6 +69,10 @@ type run struct {
 // shape is how the pipelines are configured.
 func (b *run) shape() world.Shape {
 	return world.Shape{Lanes: b.options.Lanes, BatchSize: b.options.BatchSize}
+}
+
+func (b *run) working() working.Options {
+	return working.Options{Events: b.options.Events, Size: b.options.Sizes[0], Rounds: b.options.Rounds}
 }
 
 // Run measures and returns the report. Whatever it started or made is gone

@@ -65,7 +65,9 @@ func (o *Options) world() world.Options {
 		With: o.With, Program: o.Program, Progress: o.Progress, Live: o.Live}
 }
 
-func needsNATS(name string) bool { return name != "publish" && name != "bulk" && name != "inbox" }
+func needsNATS(name string) bool {
+	return !slices.Contains([]string{"publish", "bulk", "inbox", "work"}, name)
+}
 
 // settle fills in the defaults and checks the rest.
 func (o Options) settle() (Options, error) {

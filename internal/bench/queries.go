@@ -19,10 +19,6 @@ var (
 	insertManySQL string
 	//go:embed queries/caught_up.sql
 	caughtUpSQL string
-	//go:embed queries/pending.sql
-	pendingSQL string
-	//go:embed queries/mark.sql
-	markSQL string
 	//go:embed queries/transactions.sql
 	transactionsSQL string
 	//go:embed queries/insert_by_function.sql

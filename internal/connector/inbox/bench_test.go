@@ -19,7 +19,7 @@ const bareTable = `
 	alter table bare add primary key (inbox_id, id), add unique (inbox_id, event_id);
 	create index on bare (id) where num_nonnulls(processed_at, dead_at) < 1;
 	create index on bare (id) where dead_at is not null;
-	create index on bare (key, id) where next_attempt_at is not null and processed_at is null and dead_at is null`
+	create index on bare (id) where num_nonnulls(processed_at, dead_at, next_attempt_at) < 1`
 
 const bareInsert = `
 	insert into bare (inbox_id, event_id, source, stream, key, op, event_type, payload, headers)

@@ -1,0 +1,1 @@
+select tide.inbox_complete('arrived', $1, $2)
