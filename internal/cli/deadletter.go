@@ -17,22 +17,31 @@ func (p *program) deadLetterCommand() *cobra.Command {
 }
 
 func (p *program) deadLetterList() *cobra.Command {
-	var pipeline string
+	var pipeline, inbox string
 	var limit int
 	command := &cobra.Command{
 		Use:     "list",
 		Short:   "List dead letters, the newest first",
-		Example: "  pg-tide dead-letter list\n  pg-tide dead-letter list --pipeline orders-to-nats --output json",
-		Args:    cobra.NoArgs,
+		Example: "  pg-tide dead-letter list\n  pg-tide dead-letter list --pipeline orders-to-nats --output json\n  pg-tide dead-letter list --inbox payment_triggers",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if pipeline != "" && inbox != "" {
+				return usagef("%s takes --pipeline or --inbox, not both", cmd.CommandPath())
+			}
+			return cobra.NoArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			table := p.table("there are no dead letters",
 				col("id"), col("pipeline"), col("event_id"), col("stream"), col("key"), col("attempts"), titled("failed_at", "failed"), col("error"))
 			return p.withDatabase(cmd.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+				if inbox != "" {
+					return p.list(ctx, conn, p.messagesTable("there are no dead letters"), query("inbox_messages"), inbox, "dead", nil, limit)
+				}
 				return p.list(ctx, conn, table, query("dead_letter_list"), nullable(pipeline), limit)
 			})
 		},
 	}
 	command.Flags().StringVar(&pipeline, "pipeline", "", "only those of this `PIPELINE`")
+	command.Flags().StringVar(&inbox, "inbox", "", "those of this `INBOX` instead: messages that could not be processed")
 	command.Flags().IntVar(&limit, "limit", 100, "at most `N` of them")
 	p.outputFlag(command)
 	return command
@@ -62,22 +71,34 @@ func (p *program) deadLetterShow() *cobra.Command {
 // deadLetterSettle makes retry and discard: both take a pipeline and ids, or --all.
 func (p *program) deadLetterSettle(use, short, statement, outcome string, destructive bool) *cobra.Command {
 	var all, yes bool
+	var inbox string
 	command := &cobra.Command{
-		Use:               use + " PIPELINE [ID…]",
+		Use:               use + " PIPELINE|--inbox INBOX [ID…]",
 		Short:             short,
-		Example:           fmt.Sprintf("  pg-tide dead-letter %[1]s orders-to-nats 17 18\n  pg-tide dead-letter %[1]s orders-to-nats --all", use),
+		Example:           fmt.Sprintf("  pg-tide dead-letter %[1]s orders-to-nats 17 18\n  pg-tide dead-letter %[1]s orders-to-nats --all\n  pg-tide dead-letter %[1]s --inbox payment_triggers 42", use),
 		ValidArgsFunction: p.completeNames("pipeline_list", "pipeline"),
 		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("%s needs a PIPELINE, and ids or --all", cmd.CommandPath())
+			ids := args
+			if inbox == "" {
+				if len(args) == 0 {
+					return usagef("%s needs a PIPELINE or --inbox, and ids or --all", cmd.CommandPath())
+				}
+				ids = args[1:]
 			}
-			if all == (len(args) > 1) {
+			if all == (len(ids) > 0) {
 				return usagef("%s needs either ids or --all", cmd.CommandPath())
 			}
-			_, err := letterIDs(args[1:])
+			_, err := letterIDs(ids)
 			return err
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if inbox != "" {
+				ids, err := letterIDs(args)
+				if err != nil {
+					return err
+				}
+				return p.settleMessages(cmd.Context(), settling{use: use, statement: "inbox_" + use, outcome: outcome, destructive: destructive}, inbox, ids, all, yes)
+			}
 			ids, err := letterIDs(args[1:])
 			if err != nil {
 				return err
@@ -96,7 +117,8 @@ func (p *program) deadLetterSettle(use, short, statement, outcome string, destru
 			})
 		},
 	}
-	command.Flags().BoolVar(&all, "all", false, "all of the pipeline's")
+	command.Flags().BoolVar(&all, "all", false, "all of the pipeline's, or of the inbox's")
+	command.Flags().StringVar(&inbox, "inbox", "", "dead letters of this `INBOX` instead of a pipeline")
 	if destructive {
 		yesFlag(command, &yes)
 	}
@@ -105,13 +127,5 @@ func (p *program) deadLetterSettle(use, short, statement, outcome string, destru
 }
 
 func letterIDs(args []string) ([]int64, error) {
-	ids := make([]int64, 0, len(args))
-	for _, arg := range args {
-		id, err := strconv.ParseInt(arg, 10, 64)
-		if err != nil || id <= 0 {
-			return nil, withHint(usagef("%q is not the id of a dead letter", arg), "ids are the numbers that `pg-tide dead-letter list` shows")
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
+	return idsOf(args, "dead letter", "pg-tide dead-letter list")
 }

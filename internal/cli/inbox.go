@@ -9,7 +9,14 @@ import (
 )
 
 func (p *program) inboxCommand() *cobra.Command {
-	return family("inbox", "List and show inboxes", p.inboxList(), p.inboxShow())
+	return family("inbox", "Look into inboxes, and settle what went wrong in them",
+		p.inboxList(), p.inboxShow(), p.inboxMessages(), p.inboxStats(),
+		p.inboxSettle(settling{use: "replay", short: "Work messages again: processed ones, dead ones, or all dead ones",
+			all: "all dead letters", statement: "inbox_replay", outcome: "pending again"}),
+		p.inboxSettle(settling{use: "retry", short: "Try dead and delayed messages again, now",
+			all: "all dead and delayed ones", statement: "inbox_retry", outcome: "to be had now"}),
+		p.inboxSettle(settling{use: "discard", short: "Put dead letters aside for good",
+			all: "all dead letters", statement: "inbox_discard", outcome: "put aside", destructive: true}))
 }
 
 func (p *program) inboxList() *cobra.Command {

@@ -110,7 +110,7 @@ func (p *program) outboxTable() listing.Table {
 }
 
 func (p *program) inboxTable(empty string) listing.Table {
-	return p.table(empty, col("inbox"), col("pending"), col("delayed"), col("processed"), col("dead"), titled("oldest_age_seconds", "oldest pending"))
+	return p.table(empty, col("inbox"), col("pending"), col("delayed"), titled("in_flight", "in flight"), col("processed"), col("dead"), titled("oldest_age_seconds", "oldest pending"))
 }
 
 // object is the overview as programs read it.

@@ -2045,8 +2045,10 @@ begin
     end if;
     execute format(
         'update tide.%I m
-        set processed_at = null, dead_at = null, next_attempt_at = clock_timestamp(), attempts = 0
-        where m.inbox_id = $1 and m.id = any($2) and (m.processed_at is not null or m.dead_at is not null)',
+        set processed_at = null, dead_at = null, next_attempt_at = clock_timestamp(),
+            attempts = case when m.processed_at is null and m.dead_at is null then m.attempts else 0 end
+        where m.inbox_id = $1 and m.id = any($2)
+            and (m.processed_at is not null or m.dead_at is not null or m.next_attempt_at > clock_timestamp() and m.lease_token is null)',
         inbox || '_inbox')
     using inbox_id, ids;
     get diagnostics replayed = row_count;
@@ -2063,7 +2065,7 @@ exception
 end
 $$;
 comment on function tide.inbox_replay(text, bigint[]) is
-'Makes processed or dead messages pending again, their attempts counted from zero; returns how many.
+'Makes processed or dead messages pending again, their attempts counted from zero, and ends the pause of those that wait after a failure; returns how many.
 Example: select tide.inbox_replay(''payment_triggers'', array(select id from tide."payment_triggers_inbox" where dead_at is not null));';
 
 -- functions/inbox_memory.sql
