@@ -201,3 +201,38 @@ func TestAClaimOfAHundredReadsAFewPagesOfAMillionMessages(t *testing.T) {
 		}
 	})
 }
+
+// Nothing removes the entries of what is done from the indexes while an old
+// snapshot is open. A message that became visible late is found nevertheless.
+func TestAClaimUnderAnOldSnapshotDoesNotWalkOverWhatIsDone(t *testing.T) {
+	conn := embedded(t, 0)
+	exec(t, conn, `select tide.inbox_create('i')`)
+	receive(t, conn, "i", 45_000)
+	late := value[int64](t, conn, `delete from tide.i_inbox where event_id = 'e1' returning id`)
+	old := pgtest.Conn(t, conn.Config().ConnString())
+	exec(t, old, `begin isolation level repeatable read; select from tide.inbox`)
+	exec(t, conn, `do $$
+		declare
+			ids   bigint[];
+			token uuid;
+		begin
+			for i in 1..40 loop
+				select array_agg(id), min(lease_token::text) into ids, token from tide.inbox_claim('i', 'w', 1000);
+				commit;
+				perform tide.inbox_complete('i', token, ids);
+				commit;
+			end loop;
+		end $$`)
+	pages(t, conn, `select * from tide.inbox_claim('i', 'w', 1)`)
+	if n := pages(t, conn, `select * from tide.inbox_claim('i', 'w', 1)`); n > 500 {
+		t.Errorf("%d pages are read", n)
+	}
+	exec(t, conn, `insert into tide.i_inbox (inbox_id, id, event_id, source, stream, op, event_type, payload)
+		values ((select tide.inbox_id('i')), $1, 'late', '/x/orders', 'orders', 'insert', 'orders.insert', '{}')`, late)
+	deadline := time.Now().Add(20 * time.Second)
+	for strings.Join(claim(t, conn, "i", 1, "1 hour").events, " ") != "late" {
+		if time.Now().After(deadline) {
+			t.Fatal("a message with a lower id was not found")
+		}
+	}
+}

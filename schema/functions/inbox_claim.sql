@@ -211,19 +211,25 @@ declare
     seen  bigint;
     most  bigint := 2 * max_messages;
     asked bigint;
+    start record;
+    begun timestamptz := clock_timestamp();
+    -- the first that was never given out, and when the first pause ended
+    first_ready bigint;
+    first_due   timestamptz;
 begin
+    start := tide.inbox_start(settings.id, begun);
     loop
         execute format(
             'with ready as materialized (
-                (select m.id, m.key, false as expired
+                (select m.id, m.key, m.next_attempt_at, false as expired
                 from %1$s m
-                where num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
+                where m.id >= $6 and num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
                 order by m.id
                 limit $3)
                 union all
-                (select m.id, m.key, m.lease_token is not null
+                (select m.id, m.key, m.next_attempt_at, m.lease_token is not null
                 from %1$s m
-                where m.next_attempt_at <= $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
+                where m.next_attempt_at between $7 and $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
                 order by m.next_attempt_at
                 limit $3)
             ),
@@ -259,10 +265,12 @@ begin
             select (select count(*) from ready),
                    (select count(*) from free),
                    (select count(*) > 0 from ready r where r.expired),
+                   coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select max(m.id) from %1$s m where m.inbox_id = $1)),
+                   coalesce((select min(r.next_attempt_at) from ready r), $4),
                    array(select t.id from taken t)',
             source)
-        into seen, asked, expired, ids
-        using settings.id, max_messages, look, clock_timestamp(), most;
+        into seen, asked, expired, first_ready, first_due, ids
+        using settings.id, max_messages, look, clock_timestamp(), most, start.id, start.due;
         exit when cardinality(ids) >= max_messages or seen < look and asked < most or expired
             or cardinality(ids) > 0 and look > 1000;
         -- Others had them locked, or they waited behind others of their key.
@@ -271,7 +279,76 @@ begin
         end if;
         look := look * 8;
     end loop;
+    perform tide.inbox_start_at(settings.id, start.whole, begun, first_ready, first_due);
 end
 $$;
 comment on function tide.inbox_candidates(tide.inbox, text, integer) is
 'Messages of an inbox that a worker may have, their rows locked; and whether there are leases whose time has passed.';
+
+-- Where a claim begins to look. Before it lie, in the indexes, entries of what
+-- is done; under an old snapshot nothing removes them, and to walk over all of
+-- them costs more with each message. So a session remembers where it found the
+-- first message, in a setting, and begins a little before that: messages of
+-- transactions that were open at the time have lower ids or earlier times. As
+-- that little may be too little, it looks from the beginning once a second, or
+-- more seldom where that takes long.
+create or replace function tide.inbox_start(
+    inbox_id    integer,
+    at          timestamptz,
+    out id      bigint,
+    out due     timestamptz,
+    out whole   boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known text[] := string_to_array(current_setting('tide.inbox_' || inbox_id, true), ' ');
+begin
+    -- whoever writes something else into it claims from the beginning
+    if known[1] ~ '^\d{1,18}$' and known[2] ~ '^\d{1,12}$' and known[3] ~ '^\d{1,12}$' and known[4] ~ '^\d{1,12}$'
+        and extract(epoch from at) between known[3]::bigint and known[4]::bigint
+    then
+        id := known[1]::bigint;
+        due := to_timestamp(known[2]::bigint);
+        whole := false;
+    else
+        id := 0;
+        due := '-infinity';
+        whole := true;
+    end if;
+end
+$$;
+comment on function tide.inbox_start(integer, timestamptz) is
+'From which message on a claim of this session looks.';
+
+create or replace function tide.inbox_start_at(
+    inbox_id    integer,
+    whole       boolean,
+    begun       timestamptz,
+    first_ready bigint,
+    first_due   timestamptz
+) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    known text[];
+    took  interval := clock_timestamp() - begun;
+begin
+    if whole then
+        known[3] := floor(extract(epoch from begun))::bigint;
+        known[4] := floor(extract(epoch from begun + interval '1 second' + 200 * took))::bigint;
+    else
+        known := string_to_array(current_setting('tide.inbox_' || inbox_id, true), ' ');
+    end if;
+    perform set_config('tide.inbox_' || inbox_id, concat_ws(' ',
+        greatest(0, coalesce(first_ready, 0) - 5000),
+        floor(extract(epoch from least(first_due, begun) - interval '5 seconds'))::bigint,
+        known[3], known[4]), false);
+end
+$$;
+comment on function tide.inbox_start_at(integer, boolean, timestamptz, bigint, timestamptz) is
+'Remembers in the session where the first message was.';
