@@ -49,12 +49,6 @@ func (c *crowd) end(key *string) {
 	delete(c.inFlight, *key)
 }
 
-func (c *crowd) fault(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.faults = append(c.faults, fmt.Sprintf(format, args...))
-}
-
 type message struct {
 	ID      int64
 	EventID string

@@ -178,12 +178,11 @@ func waitsForLock(t testing.TB, conn *pgx.Conn, pid uint32) {
 	}
 }
 
-func TestAClaimOfAHundredReadsAFewPagesOfAMillionMessages(t *testing.T) {
+func TestAClaimOfAHundredReadsAFewPagesOfALargeInbox(t *testing.T) {
 	pgtest.Each(t, []int{pgtest.Oldest, pgtest.Newest}, func(t *testing.T, major int) {
 		conn := embedded(t, major)
 		exec(t, conn, `select tide.inbox_create('big')`)
-		waiting := map[int]int{pgtest.Oldest: 100_000, pgtest.Newest: 1_000_000}[major]
-		receive(t, conn, "big", waiting)
+		receive(t, conn, "big", 100_000)
 		// A thousand of one key stand before the others.
 		exec(t, conn, `update tide.big_inbox set key = 'hot' where id <= 1000`)
 		for _, statistics := range []string{"none", "new"} {

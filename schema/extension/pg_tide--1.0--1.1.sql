@@ -1065,7 +1065,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 -- The only good plans go by the indexes, row by row, and what statistics say of
--- a queue is old: they would have it read whole.
+-- a queue is old: they would have it read whole. Rows are found by the index of
+-- pending messages, which has nothing but the id, so that there is no choice.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -1099,10 +1100,9 @@ begin
             exit when cardinality(ids) = 0;
             execute format(
                 'update %s m
-                set lease_token = $3, leased_by = $4, attempts = m.attempts + 1, next_attempt_at = clock_timestamp() + $5
-                from unnest($2) i (id)
-                where m.inbox_id = $1 and m.id = i.id', source)
-            using settings.id, ids, token, worker, lease;
+                set lease_token = $3, leased_by = $4, attempts = m.attempts + 1, next_attempt_at = clock_timestamp() + $2
+                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1', source)
+            using ids, lease, token, worker;
             taken := ids;
             exit;
         exception
@@ -1115,10 +1115,10 @@ begin
     return query execute format(
         'select m.id, m.event_id, m.source, m.stream, m.key, m.op, m.event_type, m.payload, m.headers,
             m.received_at, m.attempts, m.lease_token
-        from unnest($2) i (id)
-        join %s m on m.inbox_id = $1 and m.id = i.id
+        from %s m
+        where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1
         order by m.id', source)
-    using settings.id, taken;
+    using taken;
 end
 $$;
 comment on function tide.inbox_claim(text, text, integer, interval) is
@@ -1208,16 +1208,16 @@ begin
         'update %1$s m
         set lease_token = null, leased_by = null,
             last_error = format(''worker "%%s" had it until %%s and did not say what became of it'', m.leased_by, m.next_attempt_at),
-            dead_at = case when m.attempts >= $3 then clock_timestamp() end
-        where m.inbox_id = $1 and m.id = any(array(
+            dead_at = case when m.attempts >= $2 then clock_timestamp() end
+        where num_nonnulls(m.processed_at, m.dead_at) < 1 and m.id = any(array(
             select x.id
             from %1$s x
-            where x.next_attempt_at <= $4 and num_nonnulls(x.processed_at, x.dead_at) < 1 and x.lease_token is not null
+            where x.next_attempt_at <= $3 and num_nonnulls(x.processed_at, x.dead_at) < 1 and x.lease_token is not null
             order by x.next_attempt_at
-            limit $2
+            limit $1
             for update skip locked))',
         source)
-    using settings.id, max_messages, settings.max_attempts, clock_timestamp();
+    using max_messages, settings.max_attempts, clock_timestamp();
 end
 $$;
 comment on function tide.inbox_expire(tide.inbox, text, integer) is
@@ -1289,17 +1289,18 @@ begin
             ),
             taken as (
                 select m.id
-                from free f
-                join %1$s m on m.inbox_id = $1 and m.id = f.id
-                where num_nonnulls(m.processed_at, m.dead_at, m.lease_token) < 1
+                from %1$s m
+                where m.id = any(array(select f.id from free f)) and num_nonnulls(m.processed_at, m.dead_at) < 1
+                    and m.lease_token is null
                     and (m.next_attempt_at is null or m.next_attempt_at <= $4)
+                order by m.id
                 limit $2
-                for update of m skip locked
+                for update skip locked
             )
             select (select count(*) from ready),
                    (select count(*) from free),
                    (select count(*) > 0 from ready r where r.expired),
-                   coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select max(m.id) from %1$s m where m.inbox_id = $1)),
+                   coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select m.id from %1$s m where m.inbox_id = $1 order by m.inbox_id desc, m.id desc limit 1)),
                    coalesce((select min(r.next_attempt_at) from ready r), $4),
                    array(select t.id from taken t)',
             source)
@@ -1431,14 +1432,13 @@ begin
         execute format(
             'with changed as (
                 update %s m set %s
-                from unnest($2) i (id)
-                where m.inbox_id = $1 and m.id = i.id and m.lease_token = $3 and m.processed_at is null
+                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token = $2
                 returning m.id
             )
             select coalesce(array_agg(c.id), ''{}'') from changed c',
             tide.inbox_source(settings), change)
         into now_done
-        using settings.id, ids, lease_token, pause;
+        using ids, lease_token, pause;
         changed := changed || now_done;
         exit when cardinality(changed) >= cardinality(ids);
     end loop;
@@ -1505,7 +1505,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform tide.inbox_check_lease(inbox, lease);
-    return tide.inbox_with_lease(inbox, lease_token, ids, 'next_attempt_at = clock_timestamp() + $4', lease);
+    return tide.inbox_with_lease(inbox, lease_token, ids, 'next_attempt_at = clock_timestamp() + $3', lease);
 end
 $$;
 comment on function tide.inbox_extend(text, uuid, bigint[], interval) is
@@ -1523,7 +1523,7 @@ declare
 begin
     perform tide.inbox_check_retry(inbox, ids, retry_in);
     released := tide.inbox_with_lease(inbox, lease_token, ids,
-        'next_attempt_at = clock_timestamp() + $4, attempts = m.attempts - 1, lease_token = null, leased_by = null', coalesce(retry_in, interval '0'));
+        'next_attempt_at = clock_timestamp() + $3, attempts = m.attempts - 1, lease_token = null, leased_by = null', coalesce(retry_in, interval '0'));
     if released > 0 and coalesce(retry_in, interval '0') = interval '0' then
         perform pg_notify('tide_inbox_' || inbox, '');
     end if;
@@ -1555,7 +1555,7 @@ begin
     perform tide.inbox_with_lease(inbox, lease_token, ids, format(
         'last_error = %L, lease_token = null, leased_by = null,
         dead_at = case when %L or m.attempts >= %s then clock_timestamp() end,
-        next_attempt_at = clock_timestamp() + coalesce($4, tide.inbox_backoff(m.attempts))',
+        next_attempt_at = clock_timestamp() + coalesce($3, tide.inbox_backoff(m.attempts))',
         coalesce(error, ''), coalesce(give_up, false), settings.max_attempts), retry_in);
     return tide.inbox_count_dead(inbox, ids);
 end

@@ -40,14 +40,13 @@ begin
         execute format(
             'with changed as (
                 update %s m set %s
-                from unnest($2) i (id)
-                where m.inbox_id = $1 and m.id = i.id and m.lease_token = $3 and m.processed_at is null
+                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token = $2
                 returning m.id
             )
             select coalesce(array_agg(c.id), ''{}'') from changed c',
             tide.inbox_source(settings), change)
         into now_done
-        using settings.id, ids, lease_token, pause;
+        using ids, lease_token, pause;
         changed := changed || now_done;
         exit when cardinality(changed) >= cardinality(ids);
     end loop;
@@ -114,7 +113,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform tide.inbox_check_lease(inbox, lease);
-    return tide.inbox_with_lease(inbox, lease_token, ids, 'next_attempt_at = clock_timestamp() + $4', lease);
+    return tide.inbox_with_lease(inbox, lease_token, ids, 'next_attempt_at = clock_timestamp() + $3', lease);
 end
 $$;
 comment on function tide.inbox_extend(text, uuid, bigint[], interval) is
@@ -132,7 +131,7 @@ declare
 begin
     perform tide.inbox_check_retry(inbox, ids, retry_in);
     released := tide.inbox_with_lease(inbox, lease_token, ids,
-        'next_attempt_at = clock_timestamp() + $4, attempts = m.attempts - 1, lease_token = null, leased_by = null', coalesce(retry_in, interval '0'));
+        'next_attempt_at = clock_timestamp() + $3, attempts = m.attempts - 1, lease_token = null, leased_by = null', coalesce(retry_in, interval '0'));
     if released > 0 and coalesce(retry_in, interval '0') = interval '0' then
         perform pg_notify('tide_inbox_' || inbox, '');
     end if;
@@ -164,7 +163,7 @@ begin
     perform tide.inbox_with_lease(inbox, lease_token, ids, format(
         'last_error = %L, lease_token = null, leased_by = null,
         dead_at = case when %L or m.attempts >= %s then clock_timestamp() end,
-        next_attempt_at = clock_timestamp() + coalesce($4, tide.inbox_backoff(m.attempts))',
+        next_attempt_at = clock_timestamp() + coalesce($3, tide.inbox_backoff(m.attempts))',
         coalesce(error, ''), coalesce(give_up, false), settings.max_attempts), retry_in);
     return tide.inbox_count_dead(inbox, ids);
 end
