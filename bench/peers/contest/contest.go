@@ -1,0 +1,103 @@
+// Package contest runs the peers beside pg_tide: the same servers, the same
+// events, in turns. It measures how fast each moves a backlog, how fast
+// sessions commit with each one's way of publishing, and what each loses,
+// doubles and disorders while transactions overlap. It refuses to judge.
+package contest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pg-tide/pg-tide/bench/peers/debezium"
+	"github.com/pg-tide/pg-tide/internal/bench/report"
+)
+
+// Options say what is measured.
+type Options struct {
+	// Program is the pg-tide that is measured, Self the program with the loops.
+	Program, Self string
+	// Events is the backlog of a run; SlowEvents that of the slow ones.
+	Events, SlowEvents int
+	// Size is that of a payload, in bytes.
+	Size int
+	// Rounds is how often each runs.
+	Rounds int
+	// Writing is how long the writers of overlapping transactions write.
+	Writing time.Duration
+	// Only names contestants to run beside ours; none means all.
+	Only []string
+	// Progress gets what is going on.
+	Progress io.Writer
+}
+
+// Run measures everything.
+func Run(ctx context.Context, o Options) (r *Report, err error) {
+	r = &Report{Machine: report.ThisMachine(), Begun: time.Now().UTC().Truncate(time.Second),
+		Events: o.Events, SlowEvents: o.SlowEvents, Size: o.Size, Rounds: o.Rounds, WritingSeconds: o.Writing.Seconds()}
+	p, err := open(ctx, o)
+	if p != nil {
+		defer func() { err = errors.Join(err, p.close(ctx)) }()
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.Machine.PostgreSQL = p.admin.PgConn().ParameterStatus("server_version")
+	r.Machine.NATS = p.nats.ConnectedServerVersion()
+	server, err := p.debezium(ctx)
+	if err != nil {
+		r.LeftOut = append(r.LeftOut, LeftOut{Name: "Debezium Server", Why: err.Error()})
+	}
+	outs, ins := chosen(outboxes(o, server), o.Only), chosenInboxes(inboxes(o), o.Only)
+	for i := range outs {
+		r.Out = append(r.Out, &Line{Name: outs[i].name, Version: outs[i].version, Events: o.backlog(outs[i].slow)})
+	}
+	for i := range ins {
+		r.In = append(r.In, &Line{Name: ins[i].name, Version: ins[i].version, Events: o.backlog(ins[i].slow)})
+	}
+	for _, part := range []func() error{
+		func() error { return p.forward(ctx, outs, r) },
+		func() error { return p.reverse(ctx, ins, r) },
+		func() error { return p.publish(ctx, outs, r) },
+		func() error { return p.overlap(ctx, outs, r) },
+	} {
+		if err := part(); err != nil {
+			return nil, err
+		}
+	}
+	r.compare()
+	r.TookSeconds = time.Since(r.Begun).Round(time.Second).Seconds()
+	return r, nil
+}
+
+func (o Options) backlog(slow bool) int {
+	if slow {
+		return min(o.Events, o.SlowEvents)
+	}
+	return o.Events
+}
+
+// debezium unpacks Debezium Server.
+func (p *place) debezium(ctx context.Context) (*debezium.Server, error) {
+	if !wanted("Debezium Server", p.options.Only) {
+		return nil, errors.New("not asked for")
+	}
+	p.say("unpacking Debezium Server")
+	dir := filepath.Join(p.dir, "debezium")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return debezium.Fetch(ctx, dir, p.options.Progress)
+}
+
+// failed names the contestant of an error.
+func failed(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}

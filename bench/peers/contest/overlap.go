@@ -1,0 +1,179 @@
+package contest
+
+import (
+	"context"
+	_ "embed" // the statements
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pg-tide/pg-tide/internal/torture/check"
+	"github.com/pg-tide/pg-tide/internal/torture/traffic"
+)
+
+//go:embed queries/ledger.sql
+var ledgerSQL string
+
+const (
+	writers = 24
+	// writerRate is how many events a second one writer aims at: what all
+	// contestants can carry.
+	writerRate = 40
+	seed       = 1
+	// quiet is how long nothing must come at the end, quietLost where events
+	// are missing: as long as the slowest contestant needs to begin anew.
+	quiet     = 2 * time.Second
+	quietLost = 15 * time.Second
+)
+
+// overlap has each contestant carry what the torture's writers write, whose
+// transactions wait, overlap and roll back; then once more, killed in the
+// middle and started again.
+func (p *place) overlap(ctx context.Context, outs []outbox, r *Report) error {
+	for i := range outs {
+		for _, kills := range []bool{false, true} {
+			v, err := p.overlapOnce(ctx, &outs[i], kills)
+			if err != nil {
+				return failed(outs[i].name, err)
+			}
+			how := "overlap"
+			if kills {
+				r.Out[i].Killed, how = v, "overlap with kills"
+			} else {
+				r.Out[i].Overlap = v
+			}
+			p.say("%s: %s, %d committed, %d lost, %d doubled, %d invented, %d out of order", how, outs[i].name, v.Wanted, v.Lost, v.Doubled, v.Invented, v.Disordered)
+		}
+	}
+	return nil
+}
+
+func (p *place) overlapOnce(ctx context.Context, o *outbox, kills bool) (v *check.Verdict, err error) {
+	d, err := p.ready(ctx, o)
+	if d != nil {
+		defer func() { err = errors.Join(err, p.drop(ctx, d)) }()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.oneSQL != "" {
+		for _, sql := range []string{o.oneSQL, shimSQL} {
+			if err := d.run(ctx, sql); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := traffic.SetUpPublisher(ctx, d.conn); err != nil {
+		return nil, err
+	}
+	stream, t, err := p.stream(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.js.DeleteStream(context.WithoutCancel(ctx), t.Stream)) }()
+	if err := o.configure(ctx, d, t); err != nil {
+		return nil, err
+	}
+	if err := p.carry(ctx, d, stream, o.starter(t), kills); err != nil {
+		return nil, err
+	}
+	events, err := d.ledger(ctx)
+	if err != nil {
+		return nil, err
+	}
+	arrivals, err := read(ctx, stream, o.idOf)
+	if err != nil {
+		return nil, err
+	}
+	verdict := judge(events, arrivals)
+	return &verdict, nil
+}
+
+// carry runs the writers and the contestant, until all that comes has come.
+func (p *place) carry(ctx context.Context, d *database, stream jetstream.Stream, start starter, kills bool) error {
+	running, err := p.start(ctx, start)
+	if err != nil {
+		return err
+	}
+	defer func() { running.end() }()
+	writing, stop := context.WithTimeout(ctx, p.options.Writing)
+	defer stop()
+	wrote := p.write(writing, ctx, d)
+	for n := range killings {
+		if !kills {
+			break
+		}
+		select {
+		case <-time.After(p.options.Writing / (killings + 1)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		p.say("  kill %d of %d", n+1, killings)
+		running.Kill()
+		if running, err = p.start(ctx, start); err != nil {
+			return err
+		}
+	}
+	<-wrote
+	var committed int
+	if err := d.conn.QueryRow(ctx, "select count(*) from torture.ledger").Scan(&committed); err != nil {
+		return err
+	}
+	return p.settled(ctx, running, stream, committed)
+}
+
+// killings is how often a contestant is killed.
+const killings = 3
+
+// write starts the writers; the channel is closed when the last has ended.
+func (p *place) write(intake, work context.Context, d *database) <-chan struct{} {
+	publisher := traffic.Publisher{DSN: d.dsn, Outbox: "orders", Types: []string{"order.placed"}, Rate: writerRate, Commits: traffic.NewCommits()}
+	var all sync.WaitGroup
+	for n := range writers {
+		all.Go(func() { _ = publisher.Write(intake, work, seed, n) }) // it returns none
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	return done
+}
+
+// settled waits until nothing has come for a while: for longer while events
+// are missing.
+func (p *place) settled(ctx context.Context, running *program, stream jetstream.Stream, committed int) error {
+	var held uint64
+	since := time.Now()
+	return until(ctx, func() (bool, error) {
+		info, err := stream.Info(ctx)
+		if err != nil {
+			return false, err
+		}
+		if info.State.Msgs != held {
+			held, since = info.State.Msgs, time.Now()
+		}
+		wait := quietLost
+		if held >= uint64(committed) {
+			wait = quiet
+		}
+		return time.Since(since) > wait, running.alive()
+	})
+}
+
+// ledger is what was committed. Only events with a key have an order.
+func (d *database) ledger(ctx context.Context) ([]check.Event, error) {
+	rows, err := d.conn.Query(ctx, ledgerSQL)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e check.Event, err error) {
+		err = row.Scan(&e.ID, &e.Outbox, &e.Line, &e.Seq, &e.Published)
+		if strings.Contains(e.Line, "/~") { // a writer's own line
+			e.Line = fmt.Sprintf("alone %s", e.ID)
+		}
+		return e, err
+	})
+}

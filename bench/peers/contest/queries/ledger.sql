@@ -1,0 +1,1 @@
+select event_id::text, outbox, line, seq, at from torture.ledger order by n

@@ -1,0 +1,9 @@
+create table outbox (
+    id         bigint generated always as identity primary key,
+    event_id   uuid not null default gen_random_uuid(),
+    key        text,
+    payload    jsonb not null,
+    created_at timestamptz not null default now()
+);
+
+create publication outbox for table outbox with (publish = 'insert');

@@ -1,0 +1,124 @@
+// Command peers runs pg_tide beside what people use or write instead, each as
+// its own documents tell, in turns and on the same servers. See README.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pg-tide/pg-tide/bench/peers/contest"
+	"github.com/pg-tide/pg-tide/bench/peers/decoding"
+	"github.com/pg-tide/pg-tide/bench/peers/insert"
+	"github.com/pg-tide/pg-tide/bench/peers/notify"
+	"github.com/pg-tide/pg-tide/bench/peers/river"
+	"github.com/pg-tide/pg-tide/bench/peers/skiplocked"
+	"github.com/pg-tide/pg-tide/bench/peers/target"
+	"github.com/pg-tide/pg-tide/bench/peers/watermill"
+)
+
+// againPause is what a loop rests before it begins anew after an error, as a
+// service manager would have it.
+const againPause = 200 * time.Millisecond
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	var err error
+	if len(os.Args) == 3 && os.Args[1] == "loop" {
+		err = loop(ctx, os.Args[2])
+	} else {
+		err = measure(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
+	}
+}
+
+// loops are the peers written in Go, each in a process of its own.
+func loops() map[string]func(ctx context.Context, t target.Target) error {
+	type run = func(ctx context.Context, t target.Target) error
+	workers := func(of func(ctx context.Context, t target.Target, workers int) error, n int) run {
+		return func(ctx context.Context, t target.Target) error { return of(ctx, t, n) }
+	}
+	jobs := func(way river.Way) run {
+		return func(ctx context.Context, t target.Target) error { return river.Run(ctx, t, way) }
+	}
+	return map[string]run{
+		"decoding": decoding.Run, "notify": notify.Run, "watermill": watermill.Run,
+		"skiplocked-1": workers(skiplocked.Run, 1), "skiplocked-4": workers(skiplocked.Run, 4),
+		"insert-1": workers(insert.Run, 1), "insert-16": workers(insert.Run, 16),
+		"river-each": jobs(river.Each), "river-many": jobs(river.Many), "river-fast": jobs(river.Fast),
+	}
+}
+
+func loop(ctx context.Context, name string) error {
+	run, known := loops()[name]
+	if !known {
+		return fmt.Errorf("there is no loop %q", name)
+	}
+	t, err := target.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	for {
+		err := run(ctx, t)
+		if ctx.Err() != nil {
+			return nil
+		}
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		select {
+		case <-time.After(againPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func measure(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o := contest.Options{Self: self, Progress: os.Stderr}
+	var path, only string
+	flag.StringVar(&o.Program, "program", "", "the pg-tide that is measured")
+	flag.IntVar(&o.Events, "events", 100_000, "events of a backlog")
+	flag.IntVar(&o.SlowEvents, "slow-events", 10_000, "events of the backlog of those that move one at a time")
+	flag.IntVar(&o.Size, "size", 200, "bytes of a payload")
+	flag.IntVar(&o.Rounds, "rounds", 5, "rounds, after one that warms up")
+	flag.DurationVar(&o.Writing, "writing", 15*time.Second, "how long overlapping transactions are written")
+	flag.StringVar(&only, "only", "", "words of the peers' names, by commas; all without it")
+	flag.StringVar(&path, "json", "", "a file to write the report to")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("there is no argument %q", flag.Arg(0))
+	}
+	if o.Program == "" || o.Events < 1000 || o.SlowEvents < 1000 || o.Size < 40 || o.Rounds < 1 || o.Writing < time.Second {
+		return errors.New("-program must be given, -events and -slow-events be 1000 at least, -size 40, -rounds 1 and -writing 1s")
+	}
+	if only != "" {
+		o.Only = strings.Split(only, ",")
+	}
+	r, err := contest.Run(ctx, o)
+	if err != nil {
+		return err
+	}
+	r.Print(os.Stdout)
+	if path == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,1 @@
+select last_id from outbox_position

@@ -1,0 +1,1 @@
+update outbox_position set last_id = $1
