@@ -108,10 +108,8 @@ func (p *place) carry(ctx context.Context, d *database, stream jetstream.Stream,
 		if !kills {
 			break
 		}
-		select {
-		case <-time.After(p.options.Writing / (killings + 1)):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := p.untilBusy(ctx, running, stream); err != nil {
+			return err
 		}
 		p.say("  kill %d of %d", n+1, killings)
 		running.Kill()
@@ -129,6 +127,22 @@ func (p *place) carry(ctx context.Context, d *database, stream jetstream.Stream,
 
 // killings is how often a contestant is killed.
 const killings = 3
+
+// untilBusy waits a while, and then for the moment at which events come: who
+// is killed then has sent some that it has not written down.
+func (p *place) untilBusy(ctx context.Context, running *program, stream jetstream.Stream) error {
+	select {
+	case <-time.After(p.options.Writing / (killings + 1)):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = arrived(ctx, running, stream, int(info.State.Msgs)+1)
+	return err
+}
 
 // write starts the writers; the channel is closed when the last has ended.
 func (p *place) write(intake, work context.Context, d *database) <-chan struct{} {
