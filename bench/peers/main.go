@@ -29,30 +29,31 @@ import (
 const againPause = 200 * time.Millisecond
 
 func main() {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	var err error
-	if len(os.Args) == 3 && os.Args[1] == "loop" {
-		err = loop(ctx, os.Args[2])
-	} else {
-		err = measure(ctx)
-	}
-	if err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
 }
 
+func run() error {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if len(os.Args) == 3 && os.Args[1] == "loop" {
+		return loop(ctx, os.Args[2])
+	}
+	return measure(ctx)
+}
+
 // loops are the peers written in Go, each in a process of its own.
 func loops() map[string]func(ctx context.Context, t target.Target) error {
-	type run = func(ctx context.Context, t target.Target) error
-	workers := func(of func(ctx context.Context, t target.Target, workers int) error, n int) run {
+	type work = func(ctx context.Context, t target.Target) error
+	workers := func(of func(ctx context.Context, t target.Target, workers int) error, n int) work {
 		return func(ctx context.Context, t target.Target) error { return of(ctx, t, n) }
 	}
-	jobs := func(way river.Way) run {
+	jobs := func(way river.Way) work {
 		return func(ctx context.Context, t target.Target) error { return river.Run(ctx, t, way) }
 	}
-	return map[string]run{
+	return map[string]work{
 		"decoding": decoding.Run, "notify": notify.Run, "watermill": watermill.Run,
 		"skiplocked-1": workers(skiplocked.Run, 1), "skiplocked-4": workers(skiplocked.Run, 4),
 		"insert-1": workers(insert.Run, 1), "insert-16": workers(insert.Run, 16),
@@ -61,7 +62,7 @@ func loops() map[string]func(ctx context.Context, t target.Target) error {
 }
 
 func loop(ctx context.Context, name string) error {
-	run, known := loops()[name]
+	work, known := loops()[name]
 	if !known {
 		return fmt.Errorf("there is no loop %q", name)
 	}
@@ -69,18 +70,14 @@ func loop(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	for {
-		err := run(ctx, t)
-		if ctx.Err() != nil {
-			return nil
-		}
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	for ctx.Err() == nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, work(ctx, t))
 		select {
 		case <-time.After(againPause):
 		case <-ctx.Done():
-			return nil
 		}
 	}
+	return nil // it was told to stop
 }
 
 func measure(ctx context.Context) error {
@@ -91,11 +88,11 @@ func measure(ctx context.Context) error {
 	o := contest.Options{Self: self, Progress: os.Stderr}
 	var path, only string
 	flag.StringVar(&o.Program, "program", "", "the pg-tide that is measured")
-	flag.IntVar(&o.Events, "events", 100_000, "events of a backlog")
+	flag.IntVar(&o.Events, "events", 150_000, "events of a backlog")
 	flag.IntVar(&o.SlowEvents, "slow-events", 10_000, "events of the backlog of those that move one at a time")
 	flag.IntVar(&o.Size, "size", 200, "bytes of a payload")
 	flag.IntVar(&o.Rounds, "rounds", 5, "rounds, after one that warms up")
-	flag.DurationVar(&o.Writing, "writing", 15*time.Second, "how long overlapping transactions are written")
+	flag.DurationVar(&o.Writing, "writing", 12*time.Second, "how long overlapping transactions are written")
 	flag.StringVar(&only, "only", "", "words of the peers' names, by commas; all without it")
 	flag.StringVar(&path, "json", "", "a file to write the report to")
 	flag.Parse()

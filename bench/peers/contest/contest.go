@@ -54,10 +54,10 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	}
 	outs, ins := chosen(outboxes(o, server), o.Only), chosenInboxes(inboxes(o), o.Only)
 	for i := range outs {
-		r.Out = append(r.Out, &Line{Name: outs[i].name, Version: outs[i].version, Events: o.backlog(outs[i].slow)})
+		r.Out = append(r.Out, &Line{Name: outs[i].name, Version: outs[i].version, Events: o.backlog(outs[i].slow, 1)})
 	}
 	for i := range ins {
-		r.In = append(r.In, &Line{Name: ins[i].name, Version: ins[i].version, Events: o.backlog(ins[i].slow)})
+		r.In = append(r.In, &Line{Name: ins[i].name, Version: ins[i].version, Events: o.backlog(ins[i].slow, 1)})
 	}
 	for _, part := range []func() error{
 		func() error { return p.forward(ctx, outs, r) },
@@ -74,11 +74,16 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	return r, nil
 }
 
-func (o Options) backlog(slow bool) int {
+// backlog is what a contestant moves in a round; less while it warms up.
+func (o Options) backlog(slow bool, round int) int {
+	events := o.Events
 	if slow {
-		return min(o.Events, o.SlowEvents)
+		events = min(o.Events, o.SlowEvents)
 	}
-	return o.Events
+	if round == 0 {
+		events /= 4
+	}
+	return events
 }
 
 // debezium unpacks Debezium Server.

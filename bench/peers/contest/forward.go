@@ -30,13 +30,14 @@ func wanted(name string, only []string) bool {
 func (p *place) forward(ctx context.Context, outs []outbox, r *Report) error {
 	for round := range p.options.Rounds + 1 {
 		for i := range outs {
-			rate, err := p.forwardOnce(ctx, &outs[i])
+			rate, later, err := p.forwardOnce(ctx, &outs[i], p.options.backlog(outs[i].slow, round))
 			if err != nil {
 				return failed(outs[i].name, err)
 			}
 			p.say("forward, round %d of %d: %s, %.0f events/s", round, p.options.Rounds, outs[i].name, rate)
 			if round > 0 {
 				r.Out[i].Rates = append(r.Out[i].Rates, rate)
+				r.Out[i].LaterRates = append(r.Out[i].LaterRates, later)
 			}
 		}
 	}
@@ -44,41 +45,46 @@ func (p *place) forward(ctx context.Context, outs []outbox, r *Report) error {
 }
 
 // forwardOnce is the rate from the first event in the stream to the last one:
-// starting a program and connecting are no part of it.
-func (p *place) forwardOnce(ctx context.Context, o *outbox) (rate float64, err error) {
-	events := p.options.backlog(o.slow)
+// starting a program and connecting are no part of it. The later rate is that
+// of the second half, when a virtual machine has compiled what is hot.
+func (p *place) forwardOnce(ctx context.Context, o *outbox, events int) (rate, later float64, err error) {
 	d, err := p.ready(ctx, o)
 	if d != nil {
 		defer func() { err = errors.Join(err, p.drop(ctx, d)) }()
 	}
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := d.fill(ctx, o.fillSQL, events, p.options.Size); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	stream, t, err := p.stream(ctx, d)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, p.js.DeleteStream(context.WithoutCancel(ctx), t.Stream)) }()
 	if err := o.configure(ctx, d, t); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	running, err := p.start(ctx, o.starter(t))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer running.end()
 	before, err := arrived(ctx, running, stream, 1)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	begun := time.Now()
-	if _, err := arrived(ctx, running, stream, events); err != nil {
-		return 0, err
+	half, err := arrived(ctx, running, stream, events/2)
+	if err != nil {
+		return 0, 0, err
 	}
-	return float64(events-before) / time.Since(begun).Seconds(), nil
+	halfway := time.Now()
+	if _, err := arrived(ctx, running, stream, events); err != nil {
+		return 0, 0, err
+	}
+	return since(events-before, begun), since(events-half, halfway), nil
 }
 
 func (o *outbox) starter(t target.Target) starter {
@@ -101,3 +107,6 @@ func arrived(ctx context.Context, running *program, stream jetstream.Stream, wan
 	}
 	return held, err
 }
+
+// since is the rate of what has moved since a time.
+func since(events int, begun time.Time) float64 { return float64(events) / time.Since(begun).Seconds() }

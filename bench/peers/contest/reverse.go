@@ -79,7 +79,7 @@ func (p *place) reverse(ctx context.Context, ins []inbox, r *Report) (err error)
 	for round := range p.options.Rounds + 1 {
 		for i := range ins {
 			t.Durable = fmt.Sprintf("peers_%d_%d", round, i)
-			rate, err := p.reverseOnce(ctx, &ins[i], stream, t)
+			rate, err := p.reverseOnce(ctx, &ins[i], stream, t, p.options.backlog(ins[i].slow, round))
 			if err != nil {
 				return failed(ins[i].name, err)
 			}
@@ -94,8 +94,7 @@ func (p *place) reverse(ctx context.Context, ins []inbox, r *Report) (err error)
 
 // reverseOnce is the rate from the first acknowledgement to the last one that
 // is wanted. What is acknowledged must be in the table.
-func (p *place) reverseOnce(ctx context.Context, in *inbox, stream jetstream.Stream, t target.Target) (rate float64, err error) {
-	events := p.options.backlog(in.slow)
+func (p *place) reverseOnce(ctx context.Context, in *inbox, stream jetstream.Stream, t target.Target, events int) (rate float64, err error) {
 	d, err := p.database(ctx)
 	if d != nil {
 		defer func() { err = errors.Join(err, p.drop(ctx, d)) }()
@@ -123,7 +122,7 @@ func (p *place) reverseOnce(ctx context.Context, in *inbox, stream jetstream.Str
 	if _, err := taken(ctx, running, stream, t.Durable, events); err != nil {
 		return 0, err
 	}
-	took := time.Since(begun)
+	rate = since(events-before, begun)
 	running.end()
 	var rows int
 	if err := d.conn.QueryRow(ctx, in.countSQL).Scan(&rows); err != nil {
@@ -132,7 +131,7 @@ func (p *place) reverseOnce(ctx context.Context, in *inbox, stream jetstream.Str
 	if rows < events {
 		return 0, fmt.Errorf("it acknowledged %d messages and has %d", events, rows)
 	}
-	return float64(events-before) / took.Seconds(), stream.DeleteConsumer(ctx, t.Durable)
+	return rate, stream.DeleteConsumer(ctx, t.Durable)
 }
 
 // taken waits until a consumer has acknowledged a number of messages, and says
