@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo bench bench-short bench-short-baseline allocations torture mutations mutations-torture install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify demo bench bench-short bench-short-baseline bench-peers check-peers allocations torture mutations mutations-torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -54,6 +54,17 @@ bench-short-baseline: ## measure what bench-short compares with
 	$(GO) run ./cmd/pg-tide bench $(BENCH_SHORT) --output json > bench/results/short.json
 
 BENCH_SHORT := bulk forward reverse idle --events 100000 --rounds 3 --size 200
+
+# The peers are a module of their own, so that the product depends on none of
+# what they need. Debezium Server is fetched by Maven, once, and needs Java 21.
+PEERS_JSON ?= $(CURDIR)/bench/results/peers.json
+bench-peers: build ## measure pg_tide beside its peers, in a quarter of an hour
+	cd bench/peers && CGO_ENABLED=0 $(GO) build -o $(CURDIR)/bin/peers .
+	bin/peers -program $(CURDIR)/bin/pg-tide -json $(PEERS_JSON) $(PEERS_FLAGS)
+
+check-peers: ## vet, lint and test the module of the peers
+	cd bench/peers && $(GO) vet ./... && $(GO) test -count=1 ./...
+	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml ./...
 
 allocations: ## what an event costs in memory: ceilings, without the race detector
 	$(GO) test -count=1 -run '^TestAllocations' ./internal/wire ./internal/catalog ./internal/connector/nats

@@ -59,16 +59,17 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	for i := range ins {
 		r.In = append(r.In, &Line{Name: ins[i].name, Version: ins[i].version, Events: o.backlog(ins[i].slow, 1)})
 	}
-	for _, part := range []func() error{
-		func() error { return p.forward(ctx, outs, r) },
-		func() error { return p.reverse(ctx, ins, r) },
-		func() error { return p.publish(ctx, outs, r) },
-		func() error { return p.overlap(ctx, outs, r) },
+	for _, part := range []func(ctx context.Context) error{
+		func(ctx context.Context) error { return p.forward(ctx, outs, r.Out) },
+		func(ctx context.Context) error { return p.reverse(ctx, ins, r.In) },
+		func(ctx context.Context) error { return p.publish(ctx, outs, r.Out) },
+		func(ctx context.Context) error { return p.overlap(ctx, outs, r.Out) },
 	} {
-		if err := part(); err != nil {
+		if err := part(ctx); err != nil {
 			return nil, err
 		}
 	}
+	r.leaveOut()
 	r.compare()
 	r.TookSeconds = time.Since(r.Begun).Round(time.Second).Seconds()
 	return r, nil
@@ -99,10 +100,13 @@ func (p *place) debezium(ctx context.Context) (*debezium.Server, error) {
 	return debezium.Fetch(ctx, dir, p.options.Progress)
 }
 
-// failed names the contestant of an error.
-func failed(name string, err error) error {
-	if err == nil {
-		return nil
+// failed notes that a peer cannot be run here, so that the others still are;
+// ours, or being told to stop, is an error.
+func (p *place) failed(ctx context.Context, l *Line, err error) error {
+	if ctx.Err() != nil || l.Name == product {
+		return fmt.Errorf("%s: %w", l.Name, err)
 	}
-	return fmt.Errorf("%s: %w", name, err)
+	p.say("%s is left out: %v", l.Name, err)
+	l.failed = err
+	return nil
 }

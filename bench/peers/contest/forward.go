@@ -27,17 +27,24 @@ func wanted(name string, only []string) bool {
 
 // forward has each contestant move a backlog, in turns. The first round warms
 // up and is not counted.
-func (p *place) forward(ctx context.Context, outs []outbox, r *Report) error {
+func (p *place) forward(ctx context.Context, outs []outbox, lines []*Line) error {
 	for round := range p.options.Rounds + 1 {
-		for i := range outs {
+		for turn := range outs {
+			i := (turn + round) % len(outs) // nobody always has the same neighbour
+			if lines[i].failed != nil {
+				continue
+			}
 			rate, later, err := p.forwardOnce(ctx, &outs[i], p.options.backlog(outs[i].slow, round))
 			if err != nil {
-				return failed(outs[i].name, err)
+				if err := p.failed(ctx, lines[i], err); err != nil {
+					return err
+				}
+				continue
 			}
 			p.say("forward, round %d of %d: %s, %.0f events/s", round, p.options.Rounds, outs[i].name, rate)
 			if round > 0 {
-				r.Out[i].Rates = append(r.Out[i].Rates, rate)
-				r.Out[i].LaterRates = append(r.Out[i].LaterRates, later)
+				lines[i].Rates = append(lines[i].Rates, rate)
+				lines[i].LaterRates = append(lines[i].LaterRates, later)
 			}
 		}
 	}

@@ -34,18 +34,24 @@ const (
 // overlap has each contestant carry what the torture's writers write, whose
 // transactions wait, overlap and roll back; then once more, killed in the
 // middle and started again.
-func (p *place) overlap(ctx context.Context, outs []outbox, r *Report) error {
+func (p *place) overlap(ctx context.Context, outs []outbox, lines []*Line) error {
 	for i := range outs {
 		for _, kills := range []bool{false, true} {
+			if lines[i].failed != nil {
+				continue
+			}
 			v, err := p.overlapOnce(ctx, &outs[i], kills)
 			if err != nil {
-				return failed(outs[i].name, err)
+				if err := p.failed(ctx, lines[i], err); err != nil {
+					return err
+				}
+				continue
 			}
 			how := "overlap"
 			if kills {
-				r.Out[i].Killed, how = v, "overlap with kills"
+				lines[i].Killed, how = v, "overlap with kills"
 			} else {
-				r.Out[i].Overlap = v
+				lines[i].Overlap = v
 			}
 			p.say("%s: %s, %d committed, %d lost, %d doubled, %d invented, %d out of order", how, outs[i].name, v.Wanted, v.Lost, v.Doubled, v.Invented, v.Disordered)
 		}

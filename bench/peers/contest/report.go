@@ -52,6 +52,8 @@ type Line struct {
 	// same with kills.
 	Overlap *check.Verdict `json:"overlap,omitempty"`
 	Killed  *check.Verdict `json:"overlap_with_kills,omitempty"`
+	// failed is why it could not be run.
+	failed error
 }
 
 // Spread is a median with the least and the greatest value.
@@ -74,6 +76,18 @@ type LeftOut struct {
 }
 
 func median(values []float64) float64 { return report.Quantile(values, 0.5) }
+
+// leaveOut moves those that could not be run to LeftOut.
+func (r *Report) leaveOut() {
+	for _, lines := range []*[]*Line{&r.Out, &r.In} {
+		for _, l := range *lines {
+			if l.failed != nil {
+				r.LeftOut = append(r.LeftOut, LeftOut{Name: l.Name, Why: l.failed.Error()})
+			}
+		}
+		*lines = slices.DeleteFunc(*lines, func(l *Line) bool { return l.failed != nil })
+	}
+}
 
 // compare fills in what follows from the rates.
 func (r *Report) compare() {

@@ -67,7 +67,7 @@ func setUpTideInbox(ctx context.Context, d *database, t target.Target) error {
 
 // reverse has each contestant take messages of one stream, in turns. The
 // first round warms up and is not counted.
-func (p *place) reverse(ctx context.Context, ins []inbox, r *Report) (err error) {
+func (p *place) reverse(ctx context.Context, ins []inbox, lines []*Line) (err error) {
 	stream, t, err := p.stream(ctx, nil)
 	if err != nil {
 		return err
@@ -77,15 +77,22 @@ func (p *place) reverse(ctx context.Context, ins []inbox, r *Report) (err error)
 		return err
 	}
 	for round := range p.options.Rounds + 1 {
-		for i := range ins {
+		for turn := range ins {
+			i := (turn + round) % len(ins) // nobody always has the same neighbour
+			if lines[i].failed != nil {
+				continue
+			}
 			t.Durable = fmt.Sprintf("peers_%d_%d", round, i)
 			rate, err := p.reverseOnce(ctx, &ins[i], stream, t, p.options.backlog(ins[i].slow, round))
 			if err != nil {
-				return failed(ins[i].name, err)
+				if err := p.failed(ctx, lines[i], err); err != nil {
+					return err
+				}
+				continue
 			}
 			p.say("reverse, round %d of %d: %s, %.0f events/s", round, p.options.Rounds, ins[i].name, rate)
 			if round > 0 {
-				r.In[i].Rates = append(r.In[i].Rates, rate)
+				lines[i].Rates = append(lines[i].Rates, rate)
 			}
 		}
 	}
