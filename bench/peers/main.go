@@ -86,18 +86,22 @@ func measure(ctx context.Context) error {
 		return err
 	}
 	o := contest.Options{Self: self, Progress: os.Stderr}
-	var path, only string
+	var path, only, markdown string
 	flag.StringVar(&o.Program, "program", "", "the pg-tide that is measured")
-	flag.IntVar(&o.Events, "events", 150_000, "events of a backlog")
+	flag.IntVar(&o.Events, "events", 100_000, "events of a backlog")
 	flag.IntVar(&o.SlowEvents, "slow-events", 10_000, "events of the backlog of those that move one at a time")
 	flag.IntVar(&o.Size, "size", 200, "bytes of a payload")
 	flag.IntVar(&o.Rounds, "rounds", 5, "rounds, after one that warms up")
 	flag.DurationVar(&o.Writing, "writing", 12*time.Second, "how long overlapping transactions are written")
 	flag.StringVar(&only, "only", "", "words of the peers' names, by commas; all without it")
 	flag.StringVar(&path, "json", "", "a file to write the report to")
+	flag.StringVar(&markdown, "markdown", "", "a report to print as the tables of docs/peers.md; nothing is measured")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return fmt.Errorf("there is no argument %q", flag.Arg(0))
+	}
+	if markdown != "" {
+		return printMarkdown(markdown)
 	}
 	if o.Program == "" || o.Events < 1000 || o.SlowEvents < 1000 || o.Size < 40 || o.Rounds < 1 || o.Writing < time.Second {
 		return errors.New("-program must be given, -events and -slow-events be 1000 at least, -size 40, -rounds 1 and -writing 1s")
@@ -118,4 +122,17 @@ func measure(ctx context.Context) error {
 		return err
 	}
 	return os.WriteFile(path, append(text, '\n'), 0o644)
+}
+
+func printMarkdown(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var r contest.Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return fmt.Errorf("read the report %s: %w", path, err)
+	}
+	r.Markdown(os.Stdout)
+	return nil
 }

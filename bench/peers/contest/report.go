@@ -75,6 +75,9 @@ type LeftOut struct {
 	Why  string `json:"why"`
 }
 
+func least(values []float64) float64    { return report.Quantile(values, 0) }
+func greatest(values []float64) float64 { return report.Quantile(values, 1) }
+
 func median(values []float64) float64 { return report.Quantile(values, 0.5) }
 
 // leaveOut moves those that could not be run to LeftOut.
@@ -102,7 +105,7 @@ func compareLines(lines []*Line) (ahead Ahead) {
 		for i := range l.Rates {
 			ratios = append(ratios, ours.Rates[i]/l.Rates[i])
 		}
-		l.Ratio = Spread{Median: median(ratios), Low: slices.Min(ratios), High: slices.Max(ratios)}
+		l.Ratio = Spread{Median: median(ratios), Low: least(ratios), High: greatest(ratios)}
 		if l != ours && l.Median > best {
 			best, ahead = l.Median, Ahead{Of: l.Name, Times: l.Ratio.Median}
 		}
@@ -137,7 +140,7 @@ func (r *Report) Print(out io.Writer) {
 }
 
 func (l *Line) spread() string {
-	return fmt.Sprintf("%.0f (%.0f to %.0f)", l.Median, slices.Min(l.Rates), slices.Max(l.Rates))
+	return fmt.Sprintf("%.0f (%.0f to %.0f)", l.Median, least(l.Rates), greatest(l.Rates))
 }
 
 func (l *Line) times() string {
