@@ -89,7 +89,7 @@ func measure(ctx context.Context) error {
 	var path, only, markdown string
 	flag.StringVar(&o.Program, "program", "", "the pg-tide that is measured")
 	flag.IntVar(&o.Events, "events", 100_000, "events of a backlog")
-	flag.IntVar(&o.SlowEvents, "slow-events", 10_000, "events of the backlog of those that move one at a time")
+	flag.IntVar(&o.SlowEvents, "slow-events", 5_000, "events of the backlog of those that move one at a time")
 	flag.IntVar(&o.Size, "size", 200, "bytes of a payload")
 	flag.IntVar(&o.Rounds, "rounds", 5, "rounds, after one that warms up")
 	flag.DurationVar(&o.Writing, "writing", 12*time.Second, "how long overlapping transactions are written")

@@ -26,9 +26,11 @@ const (
 	writerRate = 40
 	seed       = 1
 	// quiet is how long nothing must come at the end, quietLost where events
-	// are missing: as long as the slowest contestant needs to begin anew.
-	quiet     = 2 * time.Second
-	quietLost = 15 * time.Second
+	// are missing, quietStart where none has come since the last start: a
+	// virtual machine needs many seconds on a busy machine.
+	quiet      = 2 * time.Second
+	quietLost  = 15 * time.Second
+	quietStart = 90 * time.Second
 )
 
 // overlap has each contestant carry what the torture's writers write, whose
@@ -110,6 +112,7 @@ func (p *place) carry(ctx context.Context, d *database, stream jetstream.Stream,
 	writing, stop := context.WithTimeout(ctx, p.options.Writing)
 	defer stop()
 	wrote := p.write(writing, ctx, d)
+	var before uint64 // what was there when it was started last
 	for n := range killings {
 		if !kills {
 			break
@@ -119,6 +122,11 @@ func (p *place) carry(ctx context.Context, d *database, stream jetstream.Stream,
 		}
 		p.say("  kill %d of %d", n+1, killings)
 		running.Kill()
+		info, err := stream.Info(ctx)
+		if err != nil {
+			return err
+		}
+		before = info.State.Msgs
 		if running, err = p.start(ctx, start); err != nil {
 			return err
 		}
@@ -128,7 +136,7 @@ func (p *place) carry(ctx context.Context, d *database, stream jetstream.Stream,
 	if err := d.conn.QueryRow(ctx, "select count(*) from torture.ledger").Scan(&committed); err != nil {
 		return err
 	}
-	return p.settled(ctx, running, stream, committed)
+	return settled(ctx, running, stream, before, uint64(committed))
 }
 
 // killings is how often a contestant is killed.
@@ -163,9 +171,9 @@ func (p *place) write(intake, work context.Context, d *database) <-chan struct{}
 }
 
 // settled waits until nothing has come for a while: for longer while events
-// are missing.
-func (p *place) settled(ctx context.Context, running *program, stream jetstream.Stream, committed int) error {
-	var held uint64
+// are missing, and longest while none has come since the last start.
+func settled(ctx context.Context, running *program, stream jetstream.Stream, before, committed uint64) error {
+	held := before
 	since := time.Now()
 	return until(ctx, func() (bool, error) {
 		info, err := stream.Info(ctx)
@@ -176,8 +184,11 @@ func (p *place) settled(ctx context.Context, running *program, stream jetstream.
 			held, since = info.State.Msgs, time.Now()
 		}
 		wait := quietLost
-		if held >= uint64(committed) {
+		switch {
+		case held >= committed:
 			wait = quiet
+		case held == before:
+			wait = quietStart
 		}
 		return time.Since(since) > wait, running.alive()
 	})

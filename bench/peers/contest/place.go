@@ -223,7 +223,7 @@ func (r *program) tail() string {
 const (
 	lookEvery = 2 * time.Millisecond
 	// patience bounds every wait.
-	patience = 2 * time.Minute
+	patience = 4 * time.Minute
 )
 
 // until asks again and again.
