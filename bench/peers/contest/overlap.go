@@ -29,7 +29,7 @@ const (
 	// are missing, quietStart where none has come since the last start: a
 	// virtual machine needs many seconds on a busy machine.
 	quiet      = 2 * time.Second
-	quietLost  = 15 * time.Second
+	quietLost  = 30 * time.Second
 	quietStart = 90 * time.Second
 )
 
