@@ -91,7 +91,7 @@ func measure(ctx context.Context) error {
 	flag.IntVar(&o.Events, "events", 100_000, "events of a backlog")
 	flag.IntVar(&o.SlowEvents, "slow-events", 5_000, "events of the backlog of those that move one at a time")
 	flag.IntVar(&o.Size, "size", 200, "bytes of a payload")
-	flag.IntVar(&o.Rounds, "rounds", 5, "rounds, after one that warms up")
+	flag.IntVar(&o.Rounds, "rounds", 3, "rounds, after a smaller one that warms up")
 	flag.DurationVar(&o.Writing, "writing", 12*time.Second, "how long overlapping transactions are written")
 	flag.StringVar(&only, "only", "", "words of the peers' names, by commas; all without it")
 	flag.StringVar(&path, "json", "", "a file to write the report to")
