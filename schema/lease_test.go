@@ -112,6 +112,18 @@ func TestALostLeaseIsRefusedAndSaysWhoHasIt(t *testing.T) {
 	}
 	_, err := conn.Exec(t.Context(), `select tide.inbox_complete('i', $1, $2)`, late.token, late.ids)
 	expectError(t, err, "lost for 2 messages")
+	// One of two is lost: refused as a whole, and the other keeps its lease.
+	exec(t, conn, `select tide.inbox_create('two')`)
+	keyed(t, conn, "two", "a", "b")
+	both := claim(t, conn, "two", 10, "1 hour")
+	exec(t, conn, `select tide.inbox_mark_processed('two', $1::bigint)`, both.ids[0])
+	for _, call := range []string{`inbox_extend('two', $1, $2, '2 hours')`, `inbox_complete('two', $1, $2)`} {
+		_, err := conn.Exec(t.Context(), `select tide.`+call, both.token, both.ids)
+		expectError(t, err, "TD001", "lost for one message", "it was processed at")
+	}
+	if n := value[int](t, conn, `select tide.inbox_complete('two', $1, $2)`, both.token, []int64{both.ids[1], both.ids[1]}); n != 1 {
+		t.Errorf("%d completed, want 1", n)
+	}
 	if got := value[string](t, conn, `select last_error from tide.i_inbox where event_id = 'e1'`); !strings.Contains(got, `worker "w" had it until`) {
 		t.Errorf("the row says %s", got)
 	}

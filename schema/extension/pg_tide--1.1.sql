@@ -1670,8 +1670,8 @@ set enable_mergejoin = off
 as $$
 declare
     settings tide.inbox;
-    changed  bigint[] := '{}';
-    now_done bigint[];
+    changed  bigint[];
+    lost     bigint[];
 begin
     if lease_token is null or ids is null or array_position(ids, null) is not null then
         raise exception using
@@ -1684,23 +1684,22 @@ begin
     if not found then
         perform tide.inbox_id(inbox);
     end if;
-    -- Twice, if need be, as in tide.inbox_mark_processed.
-    for look in 1..2 loop
-        execute format(
-            'with changed as (
-                update %s m set %s
-                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token = $2
-                returning m.id
-            )
-            select coalesce(array_agg(c.id), ''{}'') from changed c',
-            tide.inbox_source(settings), change)
-        into now_done
-        using ids, lease_token, pause;
-        changed := changed || now_done;
-        exit when cardinality(changed) >= cardinality(ids);
-    end loop;
-    if cardinality(changed) < (select count(distinct i) from unnest(ids) i) then
-        perform tide.inbox_refuse_lease(inbox, lease_token, array(select i from unnest(ids) i except select c from unnest(changed) c));
+    -- Once: unlike others, a message that is leased is never moved to another part.
+    execute format(
+        'with changed as (
+            update %s m set %s
+            where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token = $2
+            returning m.id
+        )
+        select coalesce(array_agg(c.id), ''{}'') from changed c',
+        tide.inbox_source(settings), change)
+    into changed
+    using ids, lease_token, pause;
+    if cardinality(changed) < cardinality(ids) then
+        lost := array(select i from unnest(ids) i except select c from unnest(changed) c);
+        if cardinality(lost) > 0 then
+            perform tide.inbox_refuse_lease(inbox, lease_token, lost);
+        end if;
     end if;
     return cardinality(changed);
 end
