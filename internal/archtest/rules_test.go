@@ -27,6 +27,9 @@ var rules = map[string]rule{
 	"schema/generate": {ours: []string{"schema", "internal/testkit/pgtest", "internal/throwaway"}, outside: []string{pgx}},
 	"cmd/pg-tide":     {ours: []string{"internal/cli"}},
 
+	"examples":    {},
+	"examples/go": {outside: []string{pgx}},
+
 	"internal/fault":    {},
 	"internal/message":  {},
 	"internal/run":      {},
