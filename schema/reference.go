@@ -20,6 +20,8 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"Outbox", "Where events leave from.", []string{"functions/outbox.sql", "functions/outbox_publish.sql", "functions/outbox_publish_many.sql", "functions/outbox_access.sql"}},
+		{"Capture", "Tables whose changes are events. See [capturing tables](capture.md).",
+			[]string{"functions/outbox_capture.sql", "functions/outbox_capture_backfill.sql"}},
 		{"Inbox", "Where events arrive. The messages of an inbox are in the relation `tide.\"<name>_inbox\"`, which its users may query and join.",
 			[]string{"functions/inbox.sql", "functions/inbox_pending.sql", "functions/inbox_mark.sql", "functions/inbox_claim.sql", "functions/inbox_lease.sql"}},
 		{"Relay", "Pipelines and their dead letters.", []string{"functions/relay.sql", "functions/relay_rewind.sql", "functions/dead_letter.sql"}},

@@ -28,11 +28,13 @@ type Removal struct {
 	// What is in it. Events and messages are counted to a million and one.
 	Outboxes, Inboxes, Pipelines  int64
 	Events, Messages, DeadLetters int64
+	// Captures counts the tables whose triggers go.
+	Captures int64
 }
 
 // HasData says whether anything of the user's would go.
 func (r Removal) HasData() bool {
-	return r.Outboxes+r.Inboxes+r.Pipelines+r.Events+r.Messages+r.DeadLetters > 0
+	return r.Outboxes+r.Inboxes+r.Pipelines+r.Events+r.Messages+r.DeadLetters+r.Captures > 0
 }
 
 // String says in words what goes.
@@ -42,6 +44,9 @@ func (r Removal) String() string {
 		counted(r.Inboxes, "inbox", "inboxes") + " with " + counted(r.Messages, "message", "messages"),
 		counted(r.Pipelines, "pipeline", "pipelines"),
 		counted(r.DeadLetters, "dead letter", "dead letters"),
+	}
+	if r.Captures > 0 {
+		parts = append(parts, "captures of "+counted(r.Captures, "table", "tables"))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -67,7 +72,7 @@ func planUninstall(ctx context.Context, db querier) (Removal, error) {
 		return Removal{}, err
 	}
 	r := Removal{Version: f.version, Extension: f.extension}
-	err = db.QueryRow(ctx, removalSQL).Scan(&r.Outboxes, &r.Inboxes, &r.Pipelines, &r.Events, &r.Messages, &r.DeadLetters)
+	err = db.QueryRow(ctx, removalSQL).Scan(&r.Outboxes, &r.Inboxes, &r.Pipelines, &r.Events, &r.Messages, &r.DeadLetters, &r.Captures)
 	if err != nil {
 		return r, fmt.Errorf("count what is in schema tide: %w", err)
 	}

@@ -64,6 +64,7 @@ var rules = map[string]rule{
 		outside: []string{pgx, "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "go.yaml.in/yaml/v3"}},
 
 	"internal/bench":           {ours: []string{"internal/bench/", "internal/retry"}, outside: []string{pgx, nats}},
+	"internal/bench/capture":   {},
 	"internal/bench/load":      {outside: []string{pgx}},
 	"internal/bench/report":    {},
 	"internal/bench/world":     {ours: []string{"internal/broker", "internal/process", "internal/retry", "internal/throwaway", "schema"}, outside: []string{pgx, nats}},

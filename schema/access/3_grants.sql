@@ -21,7 +21,13 @@ begin
         from (values
             ('function', 'execute', '{outbox_create, outbox_create_if_not_exists, outbox_set, outbox_drop, outbox_grant_publish,
                 outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete,
-                node_renew}'::name[],
+                node_renew,
+                outbox_capture, outbox_capture_drop, outbox_capture_backfill, outbox_capture_set, outbox_capture_forget,
+                outbox_capture_backfill_begin, outbox_capture_backfill_save, outbox_capture_count, outbox_capture_range,
+                outbox_capture_of, outbox_capture_check_table, outbox_capture_check_options, outbox_capture_check_values,
+                outbox_capture_check_columns, outbox_capture_refuse_option, outbox_capture_keys, outbox_capture_path,
+                outbox_capture_primary_key, outbox_capture_row, outbox_capture_row_sql, outbox_capture_names, outbox_capture_join_keys, outbox_capture_left_out, outbox_capture_mask,
+                outbox_capture_triggers, outbox_capture_began, outbox_capture_changed, outbox_capture_truncated}'::name[],
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
                 dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
@@ -38,6 +44,8 @@ begin
             ('function', 'execute', '{schema_version}',
                 '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
+            -- What a capture's trigger calls runs as the schema's owner.
+            ('function', 'none', '{outbox_capture_reorder, outbox_capture_refuse, outbox_capture_refuse_key, outbox_capture_refuse_old}', '{}'),
             ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, outbox_publish_many, outbox_publish_many_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
@@ -54,7 +62,7 @@ begin
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
 
-            ('table', 'select', '{relay_status, outbox_retention, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
+            ('table', 'select', '{relay_status, outbox_retention, outbox_captures, outbox_capture, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
                 inbox_rotation, inbox_part, inbox_memory,
                 relay_instance, pipeline_owner, pipeline_position, pipeline_mark, pipeline_state, node}',
                 '{tide_operator, tide_reader, tide_relay}'),

@@ -430,6 +430,41 @@ create index dead_letter_holding_idx on tide.dead_letter (pipeline_id, key, id)
 create index dead_letter_parked_idx on tide.dead_letter (pipeline_id, id)
     where holds_key and attempts = 0;
 
+-- tables/0012_capture.sql
+
+-- Tables whose changes become events. The triggers on a table carry the id of
+-- its row here, and not the row the table's oid: so a renamed table stays
+-- captured, and so does a dumped and restored one.
+create table tide.outbox_capture (
+    id             uuid        primary key default gen_random_uuid(),
+    outbox_id      integer     not null references tide.outbox (id),
+    -- the table's name when the capture was last set; for people
+    table_name     text        not null,
+    stream         text        not null,
+    key_columns    text[]      not null,
+    -- the columns that the options speak of, with their numbers: by these a
+    -- dropped column is told from a renamed one
+    named_columns  jsonb       not null,
+    options        jsonb       not null,
+    -- what follows from the options: columns left out, values of masked ones
+    leave_out      text[]      not null,
+    mask           jsonb       not null,
+    -- the table's columns as they were, their types, and how each becomes
+    -- JSON; null where that must be looked up each time
+    plan_names     text[],
+    plan_types     oid[],
+    plan_kinds     text[],
+    created_at     timestamptz not null default now(),
+    -- the primary key of the last row that the backfill has published, as text
+    backfill_after       text[],
+    backfill_rows        bigint      not null default 0,
+    backfill_total       bigint,
+    backfill_started_at  timestamptz,
+    backfill_finished_at timestamptz
+);
+create index outbox_capture_outbox_id_idx on tide.outbox_capture (outbox_id);
+comment on table tide.outbox_capture is 'Tables whose changes are published, with what and how, and how far the backfill of their rows is.';
+
 -- tables/0013_inbox_lease.sql
 
 -- A worker's lease on a message. It lasts until next_attempt_at: a message
@@ -3566,6 +3601,22 @@ begin
             message = format('outbox "%s" is used by pipeline %s', name, used_by),
             hint = 'Delete the pipeline first: select tide.relay_delete(…);';
     end if;
+    -- A capture whose table is gone holds nothing up.
+    delete from tide.outbox_capture c
+    where c.outbox_id = outbox.id
+        and not exists (
+            select from pg_trigger t
+            where t.tgfoid = 'tide.outbox_capture_changed()'::regprocedure
+                and split_part(encode(t.tgargs, 'escape'), '\000', 1) = c.id::text);
+    select string_agg(format('"%s"', c.table_name), ', ' order by c.table_name) into used_by
+    from tide.outbox_capture c
+    where c.outbox_id = outbox.id;
+    if used_by is not null then
+        raise exception using
+            errcode = '55006',
+            message = format('outbox "%s" takes the changes of table %s', name, used_by),
+            hint = 'Stop capturing first: select tide.outbox_capture_drop(…);';
+    end if;
     for part in
         update tide.outbox_part p set outbox_id = null, used_since = now(), retired_at = null, unseen_by = '{}'
         where p.outbox_id = outbox.id
@@ -3737,6 +3788,1390 @@ as $$
 $$;
 comment on function tide.publishing_functions() is
 'The functions that publishing calls, as a list.';
+
+-- functions/outbox_capture.sql
+
+-- Capturing tables: inserts, updates and deletes become events.
+--
+-- These functions run with the caller's rights: only who owns a table may put
+-- triggers on it, and PostgreSQL sees to that. What they write into
+-- tide.outbox_capture goes through outbox_capture_set, which administrators of
+-- tide may call, and nobody else.
+
+-- The id of the capture whose triggers a table has; null when it has none.
+create or replace function tide.outbox_capture_of(relation regclass) returns uuid
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select split_part(encode(t.tgargs, 'escape'), '\000', 1)::uuid
+        from pg_trigger t
+        where t.tgrelid = relation
+            and t.tgfoid in ('tide.outbox_capture_changed()'::regprocedure, 'tide.outbox_capture_truncated()'::regprocedure)
+        limit 1);
+end
+$$;
+comment on function tide.outbox_capture_of(regclass) is
+'The id of the capture whose triggers a table has.';
+
+-- Refuses what cannot be captured; returns the columns of the key.
+create or replace function tide.outbox_capture_check_table(relation regclass, options jsonb) returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    class record;
+    keys  text[];
+begin
+    select c.relkind, c.relpersistence, c.relispartition, c.relowner, n.nspname into class
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = relation;
+    if not found then
+        raise exception using
+            errcode = case when relation is null then '22004' else '42P01' end,
+            message = format('table %s does not exist', coalesce(relation::oid::text, 'null')),
+            hint = 'Name an existing table, for instance ''public.orders''.';
+    end if;
+    if class.relkind not in ('r', 'p') then
+        perform tide.outbox_capture_refuse_option(relation,
+            format('it is %s', case class.relkind when 'v' then 'a view' when 'm' then 'a materialized view' when 'f' then 'a foreign table' else 'no table' end),
+            'Capture the tables that the data is written to, where they are.', '42809');
+    end if;
+    if class.nspname in ('pg_catalog', 'information_schema', 'tide') or class.relpersistence = 't' then
+        perform tide.outbox_capture_refuse_option(relation, 'it is a temporary table, or one of the system or of tide',
+            'Capture a table of your own.', '42809');
+    end if;
+    if class.relispartition then
+        perform tide.outbox_capture_refuse_option(relation, format('it is a partition of "%s"', pg_partition_root(relation)::regclass),
+            format('Capture that table: %s.', pg_partition_root(relation)::regclass), '42809');
+    end if;
+    if not pg_has_role(class.relowner, 'usage') then
+        perform tide.outbox_capture_refuse_option(relation, format('role "%s" does not own it', current_user),
+            format('Let its owner %I do so, who needs the role tide_admin too; or a member of both.', pg_get_userbyid(class.relowner)), '42501');
+    end if;
+    if jsonb_typeof(options -> 'key') = 'array' then
+        keys := array(select jsonb_array_elements_text(options -> 'key'));
+    elsif options ->> 'key' is not null then
+        keys := array[options ->> 'key'];
+    else
+        keys := tide.outbox_capture_primary_key(relation);
+    end if;
+    if keys = '{}' then
+        perform tide.outbox_capture_refuse_option(relation, 'it has no primary key',
+            'Name the columns by which events keep their order: ''{"key": "order_id"}''. Or add a primary key.');
+    end if;
+    return keys;
+end
+$$;
+comment on function tide.outbox_capture_check_table(regclass, jsonb) is
+'Refuses a table that cannot be captured; the columns of its key.';
+
+create or replace function tide.outbox_capture_primary_key(relation regclass) returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select a.attname::text
+        from pg_index i
+        cross join unnest(i.indkey::int2[]) with ordinality k (attnum, place)
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+        where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts
+        order by k.place)
+$$;
+comment on function tide.outbox_capture_primary_key(regclass) is
+'The columns of a table''s primary key, in its order.';
+
+-- Locks: SHARE ROW EXCLUSIVE on the table and its partitions: it waits for
+-- those who write, and they wait for it.
+create or replace function tide.outbox_capture("table" regclass, outbox text, options jsonb default '{}') returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    keys    text[] := tide.outbox_capture_check_table("table", options);
+    named   jsonb;
+    capture uuid;
+    is_new  boolean;
+    part    regclass;
+begin
+    -- Before the columns are looked at: nobody alters them from here on.
+    execute format('lock table %s in share row exclusive mode', "table");
+    named := tide.outbox_capture_check_options("table", options, keys);
+    select s.capture, s.is_new into capture, is_new
+    from tide.outbox_capture_set("table", outbox,
+        coalesce(options ->> 'stream', (select c.relname::text from pg_class c where c.oid = "table")), keys, named, options) s;
+    for part in
+        -- Triggers of statements belong to the relation that the statement
+        -- names: a partition that is written to by its own name has its own.
+        select t.relid from pg_partition_tree("table") t join pg_class c on c.oid = t.relid and c.relkind in ('r', 'p')
+        union
+        select "table"
+    loop
+        perform tide.outbox_capture_triggers(part, capture, case
+            when part <> "table" then 'partition'
+            when (select c.relkind from pg_class c where c.oid = "table") = 'p' then 'partitioned'
+        end);
+    end loop;
+    return is_new;
+end
+$$;
+comment on function tide.outbox_capture(regclass, text, jsonb) is
+'Publishes inserts, updates and deletes of a table to an outbox from now on; called again, changes how. Says whether the table was not captured before. See docs/capture.md for the options.
+Example: select tide.outbox_capture(''orders'', ''order_events'', ''{"exclude": ["notes"], "mask": ["email"]}'');';
+
+-- Makes a relation's triggers anew.
+create or replace function tide.outbox_capture_triggers(relation regclass, capture uuid, role text) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set client_min_messages = warning
+as $$
+declare
+    arguments text := concat_ws(', ', quote_literal(capture), quote_literal(role));
+    made      record;
+begin
+    for made in
+        select *
+        from (values
+            ('tide_capture_began', 'before insert or update or delete', '', 'began'),
+            ('tide_capture_insert', 'after insert', 'referencing new table as tide_rows', 'changed'),
+            ('tide_capture_update', 'after update', 'referencing old table as tide_old new table as tide_rows', 'changed'),
+            ('tide_capture_delete', 'after delete', 'referencing old table as tide_rows', 'changed'),
+            ('tide_capture_truncate', 'before truncate', '', 'truncated'),
+            ('tide_capture_truncated', 'after truncate', '', 'truncated')
+        ) t (name, event, tables, routine)
+    loop
+        execute format('drop trigger if exists %I on %s', made.name, relation);
+        execute format('create trigger %I %s on %s %s for each statement execute function tide.outbox_capture_%s(%s)',
+            made.name, made.event, relation, made.tables, made.routine, arguments);
+    end loop;
+end
+$$;
+comment on function tide.outbox_capture_triggers(regclass, uuid, text) is
+'Makes the triggers of a captured table or partition.';
+
+-- Writes a capture's row. The outbox is locked against being dropped. How
+-- columns become JSON is found out here, with the rights that the triggers
+-- will have: nobody can hand it in.
+create or replace function tide.outbox_capture_set(
+    relation      regclass,
+    outbox        text,
+    stream        text,
+    key_columns   text[],
+    named_columns jsonb,
+    options       jsonb,
+    out capture   uuid,
+    out is_new    boolean
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target tide.outbox := tide.outbox_find(outbox);
+    plan   record;
+begin
+    select r.names, r.types, r.kinds, r.lasting into plan from tide.outbox_capture_row(relation) r;
+    capture := tide.outbox_capture_of(relation);
+    is_new := not exists (select from tide.outbox_capture c where c.id = capture);
+    capture := case when is_new then gen_random_uuid() else capture end;
+    insert into tide.outbox_capture as c (id, outbox_id, table_name, stream, key_columns, named_columns, options, leave_out, mask,
+        plan_names, plan_types, plan_kinds)
+    values (capture, target.id, relation::text, outbox_capture_set.stream, outbox_capture_set.key_columns,
+        outbox_capture_set.named_columns, outbox_capture_set.options,
+        tide.outbox_capture_left_out(outbox_capture_set.options, plan.names), tide.outbox_capture_mask(outbox_capture_set.options, plan.names),
+        case when plan.lasting then plan.names end, case when plan.lasting then plan.types end, case when plan.lasting then plan.kinds end)
+    on conflict on constraint outbox_capture_pkey do update
+    set outbox_id = excluded.outbox_id, table_name = excluded.table_name, stream = excluded.stream, key_columns = excluded.key_columns,
+        named_columns = excluded.named_columns, options = excluded.options, leave_out = excluded.leave_out, mask = excluded.mask,
+        plan_names = excluded.plan_names, plan_types = excluded.plan_types, plan_kinds = excluded.plan_kinds;
+end
+$$;
+comment on function tide.outbox_capture_set(regclass, text, text, text[], jsonb, jsonb) is
+'Writes the row of a capture.';
+
+create or replace function tide.outbox_capture_forget(capture uuid) returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from tide.outbox_capture c where c.id = capture;
+    return found;
+end
+$$;
+comment on function tide.outbox_capture_forget(uuid) is
+'Removes the row of a capture.';
+
+-- Locks: ACCESS EXCLUSIVE on the table and its partitions, as for any trigger
+-- that is dropped.
+create or replace function tide.outbox_capture_drop("table" regclass, if_exists boolean default false) returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    capture uuid := tide.outbox_capture_of("table");
+    trigger record;
+begin
+    if capture is null then
+        if if_exists then
+            return false;
+        end if;
+        raise exception using
+            errcode = '42704',
+            message = format('table "%s" is not captured', coalesce("table"::text, 'null')),
+            hint = 'tide.outbox_captures lists the tables that are.';
+    end if;
+    -- Also those of partitions that were detached.
+    for trigger in
+        select t.tgname, t.tgrelid::regclass as relation
+        from pg_trigger t
+        where t.tgfoid in ('tide.outbox_capture_began()'::regprocedure, 'tide.outbox_capture_changed()'::regprocedure,
+                'tide.outbox_capture_truncated()'::regprocedure)
+            and split_part(encode(t.tgargs, 'escape'), '\000', 1) = capture::text
+        order by t.tgrelid <> "table", t.tgrelid, t.tgname
+    loop
+        execute format('drop trigger %I on %s', trigger.tgname, trigger.relation);
+    end loop;
+    perform tide.outbox_capture_forget(capture);
+    return true;
+end
+$$;
+comment on function tide.outbox_capture_drop(regclass, boolean) is
+'Stops capturing a table; what was published stays in the outbox. Says whether it was captured.
+Example: select tide.outbox_capture_drop(''orders'', if_exists => true);';
+
+-- functions/outbox_capture_backfill.sql
+
+-- Publishing the rows that a captured table has already, as events with the op
+-- "read": a chunk a call, and a call a transaction, in the order of the
+-- primary key. Runs as the caller, who reads and locks rows of the table.
+--
+-- Locks: the capture's row, so that two backfills of one table take turns;
+-- FOR SHARE on the rows of a chunk until the end of the transaction: who
+-- changes one of them waits that long.
+--
+-- That lock keeps the order. Without it: the backfill reads a row; somebody
+-- changes it, publishes the update and commits; the backfill publishes the row
+-- as it was, and consumers keep that. With it, either the change waits for the
+-- backfill's commit, and its event comes later; or the backfill waits for the
+-- change's commit, reads the row anew, and its event comes later. A row that
+-- is inserted meanwhile, or whose key moves to where the backfill has been,
+-- has its own event: the triggers are there before the backfill begins, and
+-- making them waited for everybody who wrote without.
+create or replace function tide.outbox_capture_backfill(
+    "table"      regclass,
+    chunk        integer default 1000,
+    restart      boolean default false
+)
+returns table (rows bigint, done bigint, total bigint, finished boolean)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+-- As in outbox_capture_changed: payload and key, and the position.
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+set bytea_output = 'hex'
+as $$
+declare
+    keys       text[] := tide.outbox_capture_primary_key("table");
+    capture    record;
+    reading    record;
+    bound      text[];
+    source     text;
+    range      text;
+    row_order  text;
+    payloads   jsonb[];
+    event_keys text[];
+    event_type text;
+    policies   constant text := current_setting('row_security');
+begin
+    if chunk is null or chunk not between 1 and 100000 then
+        raise exception using
+            errcode = '22023',
+            message = format('chunk is %s', coalesce(chunk::text, 'null')),
+            hint = 'Give a number of rows from 1 to 100000.';
+    end if;
+    select b.* into capture from tide.outbox_capture_backfill_begin("table", restart) b;
+    if keys = '{}' then
+        raise exception using
+            errcode = '55000',
+            message = format('table "%s" has no primary key, so a backfill could not go on where it stopped', "table"),
+            hint = 'Add one. Or publish its rows yourself, in one transaction, with tide.outbox_publish_many and the op "read".';
+    end if;
+    total := capture.total;
+    done := capture.done;
+    rows := 0;
+    finished := capture.finished;
+    if finished then
+        return next;
+        return;
+    end if;
+
+    -- Where a policy would hide rows of the table, reading fails.
+    perform set_config('row_security', 'off', true);
+    source := format('%s %s n', case when (select c.relkind from pg_class c where c.oid = "table") = 'r' then 'only' end, "table");
+    row_order := (select string_agg(format('n.%I', k), ', ' order by place) from unnest(keys) with ordinality u (k, place));
+    if total is null then
+        total := tide.outbox_capture_count("table", source);
+    end if;
+    -- The end of the chunk, from a look without locks. The rows within are
+    -- then read by a range and not by "limit": a row whose key is changed
+    -- while its lock is waited for would come back as the last of the chunk,
+    -- and everything up to its new key would be passed over.
+    range := tide.outbox_capture_range("table", keys, capture.after, '>');
+    execute format('select array[%s] from %s where %s order by %s offset %s limit 1',
+        (select string_agg(format('format(''%%s'', n.%I)', k), ', ' order by place) from unnest(keys) with ordinality u (k, place)),
+        source, range, row_order, chunk - 1) into bound;
+    range := range || ' and ' || tide.outbox_capture_range("table", keys, bound, '<=');
+
+    select tide.outbox_capture_names("table") as names, tide.outbox_capture_row_sql(r.names, r.kinds) as row_sql into reading
+    from tide.outbox_capture_row("table") r;
+    if not array(select jsonb_object_keys(capture.named_columns)) <@ reading.names then
+        perform tide.outbox_capture_check_columns("table", capture.id, reading.names);
+    end if;
+    execute format('
+        select array_agg(((t.r - $1) || $2) order by t.place) filter (where t.wanted), array_agg(t.key order by t.place) filter (where t.wanted), count(*)
+        from (
+            select s.r, row_number() over () as place,
+                case when cardinality($3) = 1 then s.r ->> $3[1] else (tide.outbox_capture_join_keys(array[s.r], $3))[1] end as key,
+                $4 is null or coalesce(jsonb_path_match(s.r, $4, ''{"op": "read", "old": null}'', true), false) as wanted
+            from (select %s as r from %s where %s order by %s for share of n) s
+        ) t', reading.row_sql, source, range, row_order)
+    into payloads, event_keys, rows
+    using tide.outbox_capture_left_out(capture.options, reading.names), tide.outbox_capture_mask(capture.options, reading.names),
+        capture.key_columns, (capture.options ->> 'when')::jsonpath;
+
+    perform set_config('row_security', policies, true);
+    if payloads is not null then
+        if capture.options ? 'event_type' or 'event_type' = any(reading.names) then
+            event_type := replace(coalesce(capture.options ->> 'event_type', capture.stream || '.{op}'), '{op}', 'read');
+        end if;
+        perform tide.outbox_publish_many(capture.outbox, payloads, array[capture.stream],
+            array[jsonb_strip_nulls(jsonb_build_object('event_type', event_type))], event_keys, array['read']);
+    end if;
+    finished := bound is null;
+    done := done + rows;
+    total := greatest(total, done);
+    perform tide.outbox_capture_backfill_save(capture.id, bound, done, total, finished);
+    return next;
+end
+$$;
+comment on function tide.outbox_capture_backfill(regclass, integer, boolean) is
+'Publishes the next chunk of a captured table''s rows as events with the op read; call it, a transaction each, until finished. Goes on where the last call stopped; restart begins anew.
+Example: select * from tide.outbox_capture_backfill(''orders'', chunk => 5000);';
+
+-- The state of a backfill, its row locked.
+create or replace function tide.outbox_capture_backfill_begin(relation regclass, restart boolean)
+returns table (id uuid, outbox text, stream text, key_columns text[], named_columns jsonb, options jsonb, after text[], done bigint, total bigint, finished boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    capture uuid := tide.outbox_capture_of(relation);
+begin
+    if restart then
+        update tide.outbox_capture c
+        set backfill_after = null, backfill_rows = 0, backfill_total = null, backfill_started_at = null, backfill_finished_at = null
+        where c.id = capture;
+    end if;
+    return query
+        select c.id, o.name, c.stream, c.key_columns, c.named_columns, c.options, c.backfill_after, c.backfill_rows, c.backfill_total,
+            c.backfill_finished_at is not null
+        from tide.outbox_capture c
+        join tide.outbox o on o.id = c.outbox_id
+        where c.id = capture
+        for update of c;
+    if not found then
+        raise exception using
+            errcode = '42704',
+            message = format('table "%s" is not captured', coalesce(relation::text, 'null')),
+            hint = 'Capture it first, so that no change is missed: select tide.outbox_capture(…);';
+    end if;
+end
+$$;
+comment on function tide.outbox_capture_backfill_begin(regclass, boolean) is
+'The state of a backfill, locked; an error when the table is not captured.';
+
+create or replace function tide.outbox_capture_backfill_save(capture uuid, after text[], done bigint, total bigint, finished boolean) returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update tide.outbox_capture c
+    set backfill_after = outbox_capture_backfill_save.after, backfill_rows = outbox_capture_backfill_save.done,
+        backfill_total = outbox_capture_backfill_save.total,
+        backfill_started_at = coalesce(c.backfill_started_at, now()),
+        backfill_finished_at = case when outbox_capture_backfill_save.finished then now() end
+    where c.id = capture;
+end
+$$;
+comment on function tide.outbox_capture_backfill_save(uuid, text[], bigint, bigint, boolean) is
+'Saves how far a backfill is.';
+
+-- How many rows a table has: counted up to a hundred thousand, then by the
+-- planner's statistics.
+create or replace function tide.outbox_capture_count(relation regclass, source text) returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    counted   bigint;
+    estimated bigint;
+begin
+    execute format('select count(*) from (select from %s limit 100001) t', source) into counted;
+    select sum(c.reltuples)::bigint into estimated
+    from pg_class c
+    where c.oid = relation or c.oid in (select t.relid from pg_partition_tree(relation) t where t.isleaf);
+    return case when counted <= 100000 then counted else greatest(counted, estimated) end;
+end
+$$;
+comment on function tide.outbox_capture_count(regclass, text) is
+'About how many rows a table has.';
+
+-- The condition for rows "n" whose primary key is above a value, or not above
+-- it; true when there is no value. The operators are those of the key's own
+-- index: those of their name that the search_path finds may order otherwise.
+-- Only superusers make operator families, so they are nobody's trap.
+create or replace function tide.outbox_capture_range(relation regclass, keys text[], bounds text[], side text) returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    part   record;
+    above  text;
+    first  text;
+begin
+    if bounds is null then
+        return 'true';
+    end if;
+    for part in
+        select format('n.%I', a.attname) as name, format('%L::%s', bounds[k.place], format_type(a.atttypid, a.atttypmod)) as value,
+            max(format('operator(%I.%s)', s.nspname, o.oprname)) filter (where m.amopstrategy = 5) as greater,
+            max(format('operator(%I.%s)', s.nspname, o.oprname)) filter (where m.amopstrategy = 4) as not_less,
+            max(format('operator(%I.%s)', s.nspname, o.oprname)) filter (where m.amopstrategy = 2) as not_greater,
+            max(format('operator(%I.%s)', s.nspname, o.oprname)) filter (where m.amopstrategy = 3) as equal
+        from pg_index i
+        cross join unnest(i.indkey::int2[], i.indclass::oid[]) with ordinality k (attnum, class, place)
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+        join pg_opclass c on c.oid = k.class
+        join pg_amop m on m.amopfamily = c.opcfamily and m.amoplefttype = c.opcintype and m.amoprighttype = c.opcintype
+        join pg_operator o on o.oid = m.amopopr
+        join pg_namespace s on s.oid = o.oprnamespace
+        where i.indrelid = relation and i.indisprimary and k.place <= cardinality(keys)
+        group by k.place, a.attname, a.atttypid, a.atttypmod
+        order by k.place desc
+    loop
+        above := case
+            when above is null then format('%s %s %s', part.name, part.greater, part.value)
+            else format('(%s %s %s or %1$s %4$s %3$s and (%5$s))', part.name, part.greater, part.value, part.equal, above)
+        end;
+        -- by this the index is entered
+        first := format('%s %s %s', part.name, case side when '>' then part.not_less else part.not_greater end, part.value);
+    end loop;
+    return format(case side when '>' then '(%s and %s)' else '(%s and not %s)' end, first, above);
+end
+$$;
+comment on function tide.outbox_capture_range(regclass, text[], text[], text) is
+'The condition for rows above a primary key, or not above it.';
+
+-- functions/outbox_capture_changed.sql
+
+-- The triggers of captured tables.
+--
+-- Who runs what. These functions run with the rights of the schema's owner,
+-- maybe a superuser's, whoever writes to the table; so nothing in them may run
+-- code that the table's owner or its users can choose:
+--
+-- - "when" is a JSON path: a language without functions of users. Options are
+--   data everywhere; no text of theirs becomes SQL.
+-- - to_jsonb calls the cast to json of a type that has one, and whoever owns a
+--   type may give it one. It is applied to trusted types only
+--   (tide.outbox_capture_row); other values go through format, which calls
+--   the type's output function, and only superusers can make one. The look at
+--   the types holds for the whole statement, since the writer's lock keeps
+--   anybody from altering the table; a look at the casts would not, for a cast
+--   can be made at any moment.
+-- - The search_path is pinned, and transition tables hide relations of their
+--   name, so that tide_rows and tide_old are what they seem.
+-- - A trigger can be made by those only who may execute its function:
+--   administrators of tide, who may publish to all outboxes anyway. Nobody
+--   else can bind it to a table or give it another capture's id.
+-- - The settings tide.capture_open and tide.capture_nested are the user's to
+--   forge. What is done by them is confined to the order of events that the
+--   very transaction has published to this outbox.
+--
+-- Locks: those of tide.outbox_publish.
+
+create or replace function tide.outbox_capture_changed() returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+-- Plans are made once a session: with the values at hand, planning takes longer
+-- than all the rest, and nothing here gains by it.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    operation  text := lower(tg_op);
+    capture    record;
+    row_sql    text := 'to_jsonb(n.*)';
+    careful    boolean := false;
+    -- without options that change what is published
+    plain      boolean;
+    names      text[];
+    types      oid[];
+    kinds      text[];
+    whole      boolean := true;
+    leave_out  text[];
+    mask       jsonb;
+    old_values boolean := false;
+    condition  jsonpath;
+    event_type text;
+    -- A statement's rows are published at once, or these many at a time.
+    batch      constant integer := 10000;
+    large      boolean;
+    steps      text[] := array[operation];
+    step       text;
+    new_cursor refcursor;
+    old_cursor refcursor;
+    one        jsonb;
+    new_rows   jsonb[];
+    old_rows   jsonb[];
+    new_keys   text[];
+    old_keys   text[];
+    -- Payload and key must not depend on the session that writes. A SET clause
+    -- for each of these would cost a quarter of the whole; most sessions differ
+    -- in none.
+    settings   constant text[] := '{timezone,datestyle,intervalstyle,extra_float_digits,bytea_output}';
+    pinned     constant text[] := '{UTC,"ISO, MDY",postgres,1,hex}';
+    found_as   text[];
+    -- see outbox_capture_reorder
+    own        text := concat(' ', tg_argv[0], '/', pg_trigger_depth(), '/');
+    opened     text := current_setting('tide.capture_open', true);
+    mark       integer := 0;
+    inner_one  boolean := false;
+    first_id   bigint;
+begin
+    -- This statement ends; others on the same table may be open around it.
+    if opened = own || '0' then
+        perform set_config('tide.capture_open', '', true);
+    elsif strpos(opened, own) > 0 then
+        mark := split_part(substr(opened, strpos(opened, own) + length(own)), ' ', 1);
+        opened := overlay(opened placing '' from strpos(opened, own) for length(own) + length(mark::text));
+        perform set_config('tide.capture_open', opened, true);
+        -- Another of the same depth is a part of the same statement.
+        inner_one := strpos(replace(opened, own, ''), concat(' ', tg_argv[0], '/')) > 0;
+    end if;
+
+    select c.stream, c.key_columns, c.options, o.id as outbox_id, o.name as outbox, o.part, o.enabled,
+        c.named_columns, c.leave_out, c.mask, c.plan_names, c.plan_types, c.plan_kinds,
+        (select count(*) from tide_rows) as changed,
+        -- Built-in types need no further look, nor do domains of them, nor
+        -- enumerations that belong to the owner of this function.
+        exists (
+            select
+            from pg_attribute a
+            where a.attrelid = tg_relid and a.attnum > 0 and (a.atttypid >= 16384 or a.attgenerated = 'v') and not a.attisdropped
+                and (a.attgenerated = 'v' or (
+                    -- a value and no "exists", of which the planner would make a join with all types
+                    select not (t.typtype = 'd' and t.typbasetype < 16384 or t.typtype = 'e' and t.typowner = to_regrole(quote_ident(current_user))::oid)
+                    from pg_type t
+                    where t.oid = a.atttypid))
+        ) as foreign_types
+    into capture
+    from tide.outbox_capture c
+    join tide.outbox o on o.id = c.outbox_id
+    where c.id = tg_argv[0]::uuid;
+    if capture.enabled is not true then
+        perform tide.outbox_capture_refuse(tg_relid, capture.outbox);
+    end if;
+    if capture.changed = 0 then
+        -- An update can have lost its rows on the way to another partition.
+        if tg_argv[1] is null or operation <> 'update' then
+            return null;
+        elsif not exists (select from tide_old) then
+            return null;
+        end if;
+    end if;
+    -- A partition that was detached is no part of the table any more.
+    if tg_argv[1] = 'partition' then
+        if not exists (select from pg_inherits i where i.inhrelid = tg_relid) then
+            return null;
+        end if;
+    end if;
+    plain := capture.options - '{key,stream,truncate}'::text[] = '{}';
+    if capture.foreign_types or not plain then
+        select array_agg(a.attname::text order by a.attnum), array_agg(a.atttypid order by a.attnum),
+            array_agg(case a.attgenerated when 'v' then 'v' else 't' end order by a.attnum)
+        into names, types, kinds
+        from pg_attribute a
+        where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped;
+    end if;
+    if capture.foreign_types then
+        if names = capture.plan_names and types = capture.plan_types then
+            kinds := capture.plan_kinds;
+        else
+            kinds := (select r.kinds from tide.outbox_capture_row(tg_relid) r);
+        end if;
+        row_sql := tide.outbox_capture_row_sql(names, kinds);
+        careful := not kinds <@ '{t}';
+    end if;
+    if not plain then
+        if 'v' = any(kinds) then
+            names := tide.outbox_capture_names(tg_relid);
+        end if;
+        whole := not capture.options ?| '{columns,exclude,mask}';
+        if not array(select jsonb_object_keys(capture.named_columns)) <@ names then
+            perform tide.outbox_capture_check_columns(tg_relid, tg_argv[0]::uuid, names);
+            leave_out := tide.outbox_capture_left_out(capture.options, names);
+            mask := tide.outbox_capture_mask(capture.options, names);
+        else
+            mask := capture.mask;
+            leave_out := capture.leave_out;
+            if capture.options ? 'columns' then
+                leave_out := array(select n from unnest(names) n where not capture.options -> 'columns' ? n);
+            end if;
+        end if;
+        old_values := coalesce((capture.options -> 'old_values')::boolean, false) and operation = 'update';
+        if old_values and 'old' = any(names) then
+            perform tide.outbox_capture_refuse_old(tg_relid);
+        end if;
+        condition := capture.options ->> 'when';
+        event_type := capture.options ->> 'event_type';
+    end if;
+    if inner_one or mark < length(current_setting('tide.capture_nested', true)) then
+        first_id := nextval('tide.outbox_event_id_seq');
+    end if;
+
+    large := capture.changed > batch;
+    -- Put back below; an error undoes it with all the rest.
+    if current_setting('timezone') not in ('UTC', 'Etc/UTC') or current_setting('datestyle') <> 'ISO, MDY' or current_setting('intervalstyle') <> 'postgres'
+        or current_setting('extra_float_digits') <> '1' or current_setting('bytea_output') <> 'hex'
+    then
+        for n in 1 .. cardinality(settings) loop
+            found_as[n] := current_setting(settings[n]);
+            if found_as[n] <> pinned[n] then
+                perform set_config(settings[n], pinned[n], true);
+            end if;
+        end loop;
+    end if;
+    if operation = 'update' then
+        -- The n-th old row became the n-th new one, unless rows got lost: a
+        -- trigger of a partition may refuse a row that was moved there. Then
+        -- nobody knows which is which: all were deleted, and some inserted.
+        -- Of a row whose key changes, the old key is deleted ("moved") and the
+        -- new one inserted; all deletions first, since the key that one row
+        -- gives up another may take.
+        steps := '{moved,update}';
+        if tg_argv[1] is not null then
+            if (select count(*) from tide_old) <> capture.changed then
+                steps := '{delete,insert}';
+                large := true;
+            end if;
+        end if;
+    end if;
+
+    if not large then
+        if careful then
+            execute format(case operation
+                when 'update' then 'select array(select %1$s from tide_rows n), array(select %1$s from tide_old n)'
+                else 'select array(select %1$s from tide_rows n), null::jsonb[]'
+            end, row_sql) into new_rows, old_rows;
+        elsif operation = 'update' then
+            select array(select to_jsonb(n.*) from tide_rows n), array(select to_jsonb(n.*) from tide_old n) into new_rows, old_rows;
+        else
+            new_rows := array(select to_jsonb(n.*) from tide_rows n);
+        end if;
+    end if;
+
+    foreach step in array steps loop
+        if large then
+            open new_cursor for execute format('select %s from %I n', row_sql,
+                case when step = 'delete' and operation = 'update' then 'tide_old' else 'tide_rows' end);
+            if step in ('moved', 'update') then
+                open old_cursor for execute format('select %s from tide_old n', row_sql);
+            end if;
+        end if;
+        loop
+            if large then
+                new_rows := '{}';
+                old_rows := '{}';
+                while cardinality(new_rows) < batch loop
+                    fetch new_cursor into one;
+                    exit when not found;
+                    new_rows := new_rows || one;
+                    if step in ('moved', 'update') then
+                        fetch old_cursor into one;
+                        old_rows := old_rows || one;
+                    end if;
+                end loop;
+                exit when new_rows = '{}';
+            end if;
+
+            if cardinality(capture.key_columns) > 1 then
+                if not new_rows[1] ?& capture.key_columns then
+                    perform tide.outbox_capture_check_columns(tg_relid, tg_argv[0]::uuid, tide.outbox_capture_names(tg_relid));
+                end if;
+                new_keys := tide.outbox_capture_join_keys(new_rows, capture.key_columns);
+                old_keys := tide.outbox_capture_join_keys(old_rows, capture.key_columns);
+            elsif cardinality(new_rows) = 1 then
+                new_keys := array[new_rows[1] ->> capture.key_columns[1]];
+                old_keys := array[old_rows[1] ->> capture.key_columns[1]];
+            else
+                new_keys := array(select r ->> capture.key_columns[1] from unnest(new_rows) r);
+                old_keys := array(select r ->> capture.key_columns[1] from unnest(old_rows) r);
+            end if;
+
+            if event_type is null and (new_rows[1] ? 'event_type' or old_rows[1] ? 'event_type') then
+                -- else a column of that name would be taken for the event's type
+                event_type := capture.stream || '.{op}';
+            end if;
+            -- A key that was renamed is not there; one that is null is nobody's.
+            if new_keys[1] is null and cardinality(capture.key_columns) = 1 then
+                perform tide.outbox_capture_check_columns(tg_relid, tg_argv[0]::uuid, tide.outbox_capture_names(tg_relid));
+            end if;
+
+            if plain and cardinality(new_keys) = 1 and event_type is null and (operation <> 'update' or new_keys = old_keys) then
+                -- The commonest case, in half the time.
+                if step <> 'moved' then
+                    insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
+                    values (capture.part, gen_random_uuid(), capture.stream,
+                        case when length(new_keys[1]) not between 1 and 1024 then tide.outbox_capture_refuse_key(tg_relid, new_keys[1]) else new_keys[1] end,
+                        step, new_rows[1], '{}');
+                end if;
+            elsif step <> 'moved' or new_keys <> old_keys then
+                insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
+                select capture.part, gen_random_uuid(), capture.stream,
+                    case when length(e.key) not between 1 and 1024 then tide.outbox_capture_refuse_key(tg_relid, e.key) else e.key end,
+                    e.op,
+                    case when whole then e.r else (e.r - leave_out) || mask end
+                        || case
+                            when not old_values or e.op <> 'update' then '{}'
+                            else jsonb_build_object('old', case when whole then e.o else (e.o - leave_out) || mask end)
+                        end,
+                    case
+                        when event_type is null then '{}'
+                        else jsonb_build_object('event_type', replace(event_type, '{op}', e.op))
+                    end || e.more
+                from (
+                    select u.o, u.r as judged,
+                        case when step = 'moved' then u.old_key else u.key end as key,
+                        case when step = 'moved' then u.o else u.r end as r,
+                        case
+                            when step = 'moved' then 'delete'
+                            when step = 'update' and u.key is distinct from u.old_key then 'insert'
+                            else step
+                        end as op,
+                        case
+                            when step = 'moved' then jsonb_strip_nulls(jsonb_build_object('new_key', u.key))
+                            when step = 'update' and u.key is distinct from u.old_key then jsonb_strip_nulls(jsonb_build_object('old_key', u.old_key))
+                            else '{}'
+                        end as more
+                    from unnest(new_rows, old_rows, new_keys, old_keys) u (r, o, key, old_key)
+                    where step <> 'moved' or u.key is distinct from u.old_key
+                ) e
+                where condition is null
+                    or jsonb_path_match(e.judged, condition,
+                        jsonb_build_object('op', case when step = 'moved' then operation else step end, 'old', e.o), true);
+            end if;
+            exit when not large;
+        end loop;
+        if large then
+            close new_cursor;
+            if step in ('moved', 'update') then
+                close old_cursor;
+            end if;
+        end if;
+    end loop;
+
+    for n in 1 .. coalesce(cardinality(found_as), 0) loop
+        if found_as[n] <> pinned[n] then
+            perform set_config(settings[n], found_as[n], true);
+        end if;
+    end loop;
+
+    if not pg_try_advisory_xact_lock_shared(1953063013, hashtext(capture.outbox)) then
+        if current_setting('max_prepared_transactions') = '0' then
+            perform pg_notify('tide_outbox', capture.outbox);
+        end if;
+    end if;
+    if first_id is not null then
+        perform tide.outbox_capture_reorder(tg_argv[0], capture.outbox_id, capture.part, first_id, mark, inner_one);
+    end if;
+    return null;
+end
+$$;
+comment on function tide.outbox_capture_changed() is
+'Trigger of captured tables: publishes the rows that a statement has changed.';
+
+-- The keys of rows whose key has several columns: a JSON array of the values,
+-- which nothing but the same values makes.
+create or replace function tide.outbox_capture_join_keys(rows jsonb[], key_columns text[]) returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select (select jsonb_agg(r.value -> k.name order by k.place) from unnest(key_columns) with ordinality k (name, place))::text
+        from unnest(rows) with ordinality r (value, place)
+        order by r.place)
+$$;
+comment on function tide.outbox_capture_join_keys(jsonb[], text[]) is
+'The keys of rows whose key has several columns.';
+
+-- functions/outbox_capture_nested.sql
+
+-- Statements that a captured table's own triggers make while one that fired
+-- them is not over. Who may run these, see outbox_capture_changed.sql.
+--
+-- Locks: those of tide.outbox_publish; rows of the transaction's own events.
+
+-- Remembers that a statement on a captured table has begun: the capture, the
+-- depth, and how long the list of nested events was then. By this,
+-- outbox_capture_changed knows what the table's own triggers have published
+-- while the statement ran.
+create or replace function tide.outbox_capture_began() returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform set_config('tide.capture_open',
+        concat(current_setting('tide.capture_open', true), ' ', tg_argv[0], '/', pg_trigger_depth(), '/',
+            coalesce(length(current_setting('tide.capture_nested', true)), 0)), true);
+    return null;
+end
+$$;
+comment on function tide.outbox_capture_began() is
+'Trigger of captured tables: a statement begins.';
+
+-- A statement of one of the table's own triggers has published already when
+-- the statement that fired it, which came first, publishes. Example: insert a
+-- row; a trigger updates it; the update is published, and then the insert with
+-- the row as it was, which consumers would keep. So the nested events of these
+-- keys are published again, behind. Nobody else has seen them: they are this
+-- transaction's own.
+create or replace function tide.outbox_capture_reorder(
+    capture   text,
+    outbox_id integer,
+    part      integer,
+    first_id  bigint,
+    mark      integer,
+    inner_one boolean
+) returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    list  text := coalesce(current_setting('tide.capture_nested', true), '');
+    since text := coalesce(substr(list, mark + 1), '');
+begin
+    with range as (
+        select r[1]::bigint as low, r[2]::bigint as high
+        from regexp_matches(since, concat(' ', capture, '/(\d+)-(\d+)'), 'g') r
+    ), moved as (
+        delete from tide.outbox_event e
+        using range
+        where e.part in (select p.part from tide.outbox_part p where p.outbox_id = outbox_capture_reorder.outbox_id)
+            and e.xid = pg_current_xact_id() and e.id between range.low and range.high
+            and exists (
+                select
+                from tide.outbox_event l
+                where l.part = outbox_capture_reorder.part and l.xid = pg_current_xact_id() and l.id > first_id
+                    and l.key is not distinct from e.key)
+        returning e.*
+    )
+    insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
+    select outbox_capture_reorder.part, m.event_id, m.stream, m.key, m.op, m.payload, m.headers
+    from moved m
+    order by m.id;
+
+    list := left(list, mark) || regexp_replace(since, concat(' ', capture, '/\d+-\d+'), '', 'g');
+    if inner_one then
+        list := concat(list, ' ', capture, '/', first_id, '-', nextval('tide.outbox_event_id_seq'));
+    end if;
+    perform set_config('tide.capture_nested', list, true);
+end
+$$;
+comment on function tide.outbox_capture_reorder(text, integer, integer, bigint, integer, boolean) is
+'Puts the events of nested statements behind those of the statement around them.';
+
+-- functions/outbox_capture_options.sql
+
+-- Checking the options of a capture. No lock. Nothing of an option is ever
+-- executed: they name columns, and "when" is a JSON path.
+
+create or replace function tide.outbox_capture_refuse_option(relation regclass, problem text, advice text, code text default '22023')
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = code,
+        message = format('cannot capture table "%s": %s', relation, problem),
+        hint = advice;
+end
+$$;
+comment on function tide.outbox_capture_refuse_option(regclass, text, text, text) is
+'Raises the error for a table or an option that cannot be captured.';
+
+-- The options that a capture may have, and the JSON types of their values.
+create or replace function tide.outbox_capture_keys() returns table (key text, kinds text[], example text)
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    values
+    ('columns', '{array}'::text[], '["id", "status"]'),
+    ('event_type', '{string}', '"order.{op}"'),
+    ('exclude', '{array}', '["notes"]'),
+    ('key', '{string,array}', '"customer_id"'),
+    ('mask', '{array,object}', '["email"] or {"email": "hidden"}'),
+    ('old_values', '{boolean}', 'true'),
+    ('stream', '{string}', '"orders"'),
+    ('truncate', '{string}', '"refuse" or "publish"'),
+    ('when', '{string}', '"$.status == \"paid\""')
+$$;
+comment on function tide.outbox_capture_keys() is
+'The options that a capture may have.';
+
+-- Refuses options that cannot be right; returns the columns that they and the
+-- key name, with their numbers.
+create or replace function tide.outbox_capture_check_options(relation regclass, options jsonb, key_columns text[]) returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    option    record;
+    near      text;
+    names     text[];
+    named     jsonb := '{}';
+    mentioned record;
+begin
+    if options is null or jsonb_typeof(options) <> 'object' then
+        perform tide.outbox_capture_refuse_option(relation, format('options are %s', coalesce(left(options::text, 60), 'null')),
+            'Give a JSON object, for instance ''{"exclude": ["notes"]}''.');
+    end if;
+    for option in
+        select o.key, o.value, jsonb_typeof(o.value) as kind, k.key as known, k.kinds, k.example
+        from jsonb_each(options) o
+        left join tide.outbox_capture_keys() k on k.key = o.key
+        order by o.key
+    loop
+        if option.known is null then
+            near := tide.nearest_name(option.key, array(select k.key from tide.outbox_capture_keys() k));
+            perform tide.outbox_capture_refuse_option(relation, format('option "%s" is not known', left(option.key, 80)),
+                case
+                    when near is not null then format('Did you mean "%s"?', near)
+                    else format('The options are: %s.', (select string_agg(k.key, ', ' order by k.key) from tide.outbox_capture_keys() k))
+                end);
+        end if;
+        if not option.kind = any(option.kinds) or option.value in ('""', '[]', '{}') then
+            perform tide.outbox_capture_refuse_option(relation, format('option "%s" is %s', option.key, left(option.value::text, 60)),
+                format('Give for instance %s, or leave the option out.', option.example));
+        end if;
+        if option.kind = 'array' and exists (select from jsonb_array_elements(option.value) e where jsonb_typeof(e) <> 'string') then
+            perform tide.outbox_capture_refuse_option(relation, format('option "%s" is %s', option.key, left(option.value::text, 60)),
+                'Give the names of columns, as strings.');
+        end if;
+    end loop;
+    perform tide.outbox_capture_check_values(relation, options);
+
+    names := tide.outbox_capture_names(relation);
+    for mentioned in
+        select n.name, n.option
+        from (
+            select unnest(key_columns) as name, 'key' as option
+            union all
+            select e, o.key
+            from jsonb_each(options) o
+            cross join jsonb_array_elements_text(case when jsonb_typeof(o.value) = 'array' then o.value else '[]' end) e
+            where o.key in ('columns', 'exclude', 'mask')
+            union all
+            select jsonb_object_keys(options -> 'mask'), 'mask' where jsonb_typeof(options -> 'mask') = 'object'
+            union all
+            select ('"' || m[1] || '"')::jsonb #>> '{}', 'when' from regexp_matches(tide.outbox_capture_path(relation, options)::text, '\$(?:"old")?\."((?:[^"\\]|\\.)+)"', 'g') m
+        ) n
+    loop
+        if not mentioned.name = any(names) then
+            near := tide.nearest_name(mentioned.name, names);
+            perform tide.outbox_capture_refuse_option(relation,
+                format('option "%s" names column "%s", which %s', mentioned.option, left(mentioned.name, 80),
+                    case
+                        when exists (select from pg_attribute a where a.attrelid = relation and a.attname = mentioned.name)
+                            then 'is generated and not stored'
+                        else 'does not exist'
+                    end),
+                case
+                    when near is not null then format('Did you mean "%s"?', near)
+                    else format('The columns are: %s.', left(array_to_string(names, ', '), 500))
+                end, '42703');
+        end if;
+        named := named || jsonb_build_object(mentioned.name,
+            (select a.attnum from pg_attribute a where a.attrelid = relation and a.attname = mentioned.name));
+    end loop;
+    return named;
+end
+$$;
+comment on function tide.outbox_capture_check_options(regclass, jsonb, text[]) is
+'Refuses options of a capture that cannot be right; the columns that they name, with their numbers.';
+
+-- What the options' values must look like beyond their types.
+create or replace function tide.outbox_capture_check_values(relation regclass, options jsonb) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    stream     text := options ->> 'stream';
+    condition  jsonpath := tide.outbox_capture_path(relation, options);
+    refusal    text;
+    sample     jsonb;
+begin
+    if length(stream) > 255 or stream like '{%' or stream like '[%' then
+        perform tide.outbox_capture_refuse_option(relation, format('stream "%s" is longer than 255 characters or starts with { or [', left(stream, 60)),
+            'Give a short word for what the events are about, for instance "orders".');
+    end if;
+    if options ? 'columns' and options ? 'exclude' then
+        perform tide.outbox_capture_refuse_option(relation, 'options "columns" and "exclude" are both given',
+            'Say which columns events have, or which they have not.');
+    end if;
+    if options ->> 'truncate' not in ('refuse', 'publish') then
+        perform tide.outbox_capture_refuse_option(relation, format('option "truncate" is "%s"', left(options ->> 'truncate', 60)),
+            'Choose one of: refuse, publish.');
+    end if;
+    if condition is null then
+        return;
+    end if;
+    -- Evaluated once, with a row of nulls: finds variables that are not there,
+    -- and paths that are no condition.
+    sample := (select jsonb_object_agg(n, null) from unnest(tide.outbox_capture_names(relation)) n);
+    begin
+        perform jsonb_path_match(sample, condition, jsonb_build_object('op', 'insert', 'old', sample));
+    exception when others then
+        get stacked diagnostics refusal = message_text;
+        perform tide.outbox_capture_refuse_option(relation, format('option "when" is no condition: %s', refusal),
+            'Write a JSON path that is true or false: $ is the row, $old the row before an update, $op the op. Example: $.status == "paid" && $op != "delete".');
+    end;
+end
+$$;
+comment on function tide.outbox_capture_check_values(regclass, jsonb) is
+'Refuses values of a capture''s options that cannot be right.';
+
+-- The condition as a JSON path; an error in words when it is none.
+create or replace function tide.outbox_capture_path(relation regclass, options jsonb) returns jsonpath
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    path    jsonpath;
+    refusal text;
+begin
+    -- Assigned first: the value of "return" is cast outside of this block.
+    path := options ->> 'when';
+    return path;
+exception when others then
+    get stacked diagnostics refusal = message_text;
+    perform tide.outbox_capture_refuse_option(relation, format('option "when" is not a JSON path: %s', refusal),
+        'Write for instance $.status == "paid": $ is the row, $old the row before an update, $op the op. Columns whose names are no plain words are quoted: $."my column".');
+end
+$$;
+comment on function tide.outbox_capture_path(regclass, jsonb) is
+'The condition of a capture as a JSON path.';
+
+-- functions/outbox_capture_refuse.sql
+
+-- Errors of captured tables, apart from the path of what goes well. No lock.
+
+-- A trigger without its capture, or an outbox that takes nothing.
+create or replace function tide.outbox_capture_refuse(relation regclass, outbox text) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if outbox is null then
+        raise exception using
+            errcode = '55000',
+            message = format('table "%s" has the triggers of a capture that is not in tide.outbox_capture', relation),
+            hint = format('Capture it again with tide.outbox_capture, or remove the triggers: select tide.outbox_capture_drop(%L);', relation);
+    end if;
+    raise exception using
+        errcode = '55000',
+        message = format('table "%s" is captured into outbox "%s", which is disabled', relation, outbox),
+        hint = format('Enable it with: select tide.outbox_enable(%L); or stop capturing: select tide.outbox_capture_drop(%L);', outbox, relation);
+end
+$$;
+comment on function tide.outbox_capture_refuse(regclass, text) is
+'Raises the error for a captured table that cannot be published from.';
+
+create or replace function tide.outbox_capture_refuse_key(relation regclass, key text) returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = '22023',
+        message = case
+            when key = '' then format('table "%s" is captured, and the key of this row is empty', relation)
+            else format('table "%s" is captured, and the key "%s…" has %s characters; 1024 are the most', relation, left(key, 40), length(key))
+        end,
+        hint = 'Capture the table with another key: the option "key" names its columns.';
+end
+$$;
+comment on function tide.outbox_capture_refuse_key(regclass, text) is
+'Raises the error for a row whose key no event can have.';
+
+create or replace function tide.outbox_capture_refuse_old(relation regclass) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = '22023',
+        message = format('table "%s" is captured with "old_values" and has a column "old", whose place in the payload they would take', relation),
+        hint = 'Rename the column, or capture the table without "old_values".';
+end
+$$;
+comment on function tide.outbox_capture_refuse_old(regclass) is
+'Raises the error for a column in whose place the old values would be.';
+
+-- A column that the capture speaks of is not there. Dropped, it does not
+-- matter, unless the key consists of it. Renamed, it would be published
+-- although it was to be left out, so that is an error.
+create or replace function tide.outbox_capture_check_columns(relation regclass, capture uuid, names text[]) returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_capture tide.outbox_capture;
+    root          regclass := coalesce(pg_partition_root(relation), relation);
+    missing       record;
+    other         text;
+begin
+    select c.* into found_capture from tide.outbox_capture c where c.id = capture;
+    for missing in
+        select n.key as name, n.value::text::smallint as place, n.key = any(found_capture.key_columns) as in_key
+        from jsonb_each(found_capture.named_columns) n
+        where n.key <> all(names)
+        order by n.key
+    loop
+        continue when not missing.in_key and exists (
+            select from pg_attribute a
+            where a.attrelid = root and a.attnum = missing.place and a.attisdropped);
+        select a.attname into other
+        from pg_attribute a
+        where a.attrelid = root and a.attnum = missing.place and not a.attisdropped;
+        raise exception using
+            errcode = '42703',
+            message = format('table "%s" is captured, and column "%s", %s, %s', relation, missing.name,
+                case when missing.in_key then 'which the key is made of' else 'which its options name' end,
+                case when other is not null then format('is now "%s"', other) else 'is gone' end),
+            hint = 'Call tide.outbox_capture again with options that name the columns as they are now; in the transaction that renames a column, if writes must not fail meanwhile.';
+    end loop;
+end
+$$;
+comment on function tide.outbox_capture_check_columns(regclass, uuid, text[]) is
+'Raises the error for a renamed column that a capture depends on.';
+
+-- functions/outbox_capture_row.sql
+
+-- A captured table's row as JSON. No lock.
+--
+-- to_jsonb calls user code where a type has a cast to json: whoever owns the
+-- type may make one at any time. Such values must not be given to it where
+-- somebody else's rights are in force, see outbox_capture_changed.sql.
+
+-- A table's columns, their types, and how each becomes JSON:
+--
+--   t  as it is: to_jsonb may see it. Built-in types, domains and arrays of
+--      them; types and composites of built-in types that belong to a superuser
+--      or to the current user, for nobody else can make a cast for these.
+--   f  by the type's output function, which only superusers can make.
+--   a  likewise, and then as an array of texts.
+--   v  not at all: generated and not stored. A trigger sees nothing of it, and
+--      a consumer can compute it as well.
+--
+-- Enumerations and ranges are always "f", which gives the same text.
+-- "lasting" says that another answer takes another column, or a superuser who
+-- gives a base type away. Composite types change by themselves.
+create or replace function tide.outbox_capture_row(relation regclass, out names text[], out types oid[], out kinds text[], out lasting boolean)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    select array_agg(c.name order by c.place), array_agg(c.type order by c.place), bool_and(c.typtype <> 'c'),
+        array_agg(case when c.virtual then 'v' when c.trusted then 't' when c.is_array then 'a' else 'f' end order by c.place)
+    into names, types, lasting, kinds
+    from (
+        select a.attname::text as name, a.attnum as place, a.atttypid as type, a.attgenerated = 'v' as virtual, e.oid is not null as is_array, x.typtype,
+            a.atttypid < 16384
+                or x.typtype = 'd' and x.typbasetype < 16384
+                or (r.rolsuper or r.rolname = current_user) and (
+                    x.typtype = 'b'
+                    or x.typtype = 'c' and not exists (
+                        select from pg_attribute f
+                        where f.attrelid = x.typrelid and f.attnum > 0 and not f.attisdropped and f.atttypid >= 16384)) as trusted
+        from pg_attribute a
+        join pg_type t on t.oid = a.atttypid
+        left join pg_type e on e.oid = t.typelem and t.typlen = -1
+        join pg_type x on x.oid = coalesce(e.oid, t.oid)
+        left join pg_roles r on r.oid = x.typowner
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+    ) c;
+end
+$$;
+comment on function tide.outbox_capture_row(regclass) is
+'A captured table''s columns, their types, and how each becomes JSON.';
+
+-- The expression for the row "n" as JSON.
+create or replace function tide.outbox_capture_row_sql(names text[], kinds text[]) returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if kinds <@ '{t}' then
+        -- "n.*", since "n" could be a column
+        return 'to_jsonb(n.*)';
+    end if;
+    return (
+        select format('(select to_jsonb(t.*) from (select %s) t)', string_agg(
+            case u.kind
+                when 't' then format('n.%I', u.name)
+                -- format calls the type's output function. A cast to text could be anybody's.
+                else format('case when num_nulls(n.%1$I) = 0 then format(''%%s'', n.%1$I)%2$s end as %1$I', u.name,
+                    case u.kind when 'a' then '::text[]' end)
+            end, ', ' order by u.place))
+        from unnest(names, kinds) with ordinality u (name, kind, place)
+        where u.kind <> 'v');
+end
+$$;
+comment on function tide.outbox_capture_row_sql(text[], text[]) is
+'The expression for a captured row as JSON.';
+
+-- The columns that a row has in events.
+create or replace function tide.outbox_capture_names(relation regclass) returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select a.attname::text
+        from pg_attribute a
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'
+        order by a.attnum)
+$$;
+comment on function tide.outbox_capture_names(regclass) is
+'The columns that a captured row has in events.';
+
+-- The columns that events do not have.
+create or replace function tide.outbox_capture_left_out(options jsonb, names text[]) returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select n.name
+        from unnest(names) n (name)
+        where options -> 'exclude' ? n.name
+            or options ? 'columns' and not options -> 'columns' ? n.name)
+$$;
+comment on function tide.outbox_capture_left_out(jsonb, text[]) is
+'The columns that a capture leaves out.';
+
+-- What takes the place of the masked columns' values.
+create or replace function tide.outbox_capture_mask(options jsonb, names text[]) returns jsonb
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(m.name, m.value), '{}')
+    from (
+        select e.name, '"***"'::jsonb as value
+        from jsonb_array_elements_text(case when jsonb_typeof(options -> 'mask') = 'array' then options -> 'mask' else '[]' end) e (name)
+        union all
+        select e.key, e.value
+        from jsonb_each(case when jsonb_typeof(options -> 'mask') = 'object' then options -> 'mask' else '{}' end) e
+    ) m
+    where m.name = any(names) and m.name <> all(tide.outbox_capture_left_out(options, names))
+$$;
+comment on function tide.outbox_capture_mask(jsonb, text[]) is
+'What takes the place of a capture''s masked columns.';
+
+-- functions/outbox_capture_truncated.sql
+
+-- Who may run this, and how it is kept from running others' code, see
+-- outbox_capture_changed.sql.
+--
+-- Locks: those of tide.outbox_publish.
+
+-- What truncate does to a captured table: refused, or told by an event.
+create or replace function tide.outbox_capture_truncated() returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    capture record;
+begin
+    if tg_argv[1] = 'partition' and not exists (select from pg_inherits i where i.inhrelid = tg_relid) then
+        return null;
+    end if;
+    select c.stream, o.name as outbox, c.options into capture
+    from tide.outbox_capture c
+    join tide.outbox o on o.id = c.outbox_id
+    where c.id = tg_argv[0]::uuid;
+    if not found then
+        perform tide.outbox_capture_refuse(tg_relid, null);
+    end if;
+    if tg_when = 'BEFORE' then
+        if coalesce(capture.options ->> 'truncate', 'refuse') = 'refuse' then
+            raise exception using
+                errcode = '55000',
+                message = format('table "%s" is captured into outbox "%s" and cannot be truncated: no event would tell which rows are gone',
+                    tg_relid::regclass, capture.outbox),
+                hint = 'Use delete, or capture the table with the option "truncate": "publish", which publishes one event for it.';
+        end if;
+    else
+        perform tide.outbox_publish(capture.outbox, capture.stream, jsonb_build_object('table', tg_relid::regclass::text),
+            case when capture.options ? 'event_type'
+                then jsonb_build_object('event_type', replace(capture.options ->> 'event_type', '{op}', 'truncate')) else '{}' end,
+            null, 'truncate');
+    end if;
+    return null;
+end
+$$;
+comment on function tide.outbox_capture_truncated() is
+'Trigger of captured tables: refuses truncate, or publishes that it happened.';
 
 -- functions/outbox_publish.sql
 
@@ -5066,6 +6501,76 @@ from tide.dead_letter d
 join tide.pipeline p on p.id = d.pipeline_id;
 comment on view tide.dead_letters is 'Events that a pipeline could not deliver, whole, with the reason; body holds what was not readable as JSON, attempts is 0 for an event that was parked behind another of its key, and holds_key says that later events of the key wait. Messages that an inbox''s workers gave up stay in the inbox, with dead_at set.';
 
+-- views/outbox_captures.sql
+
+-- The captured tables. A capture belongs to the table that has its triggers,
+-- whatever the table's name is now.
+create or replace view tide.outbox_captures as
+select
+    coalesce(r.relation::text, c.table_name) as "table",
+    o.name as outbox,
+    case
+        when r.relation is null then 'stopped'
+        when not r.enabled then 'stopped'
+        when not o.enabled then 'blocked'
+        when m.columns is not null then 'blocked'
+        when p.partitions is not null then 'partial'
+        else 'capturing'
+    end as state,
+    case
+        when r.relation is null then 'the table is gone, or its triggers are: capture it again'
+        when not r.enabled then 'triggers of the table are disabled: alter table … enable trigger'
+        when not o.enabled then format('outbox "%s" is disabled, so writes to the table fail', o.name)
+        when m.columns is not null then format('column %s is gone or renamed: capture the table again', m.columns)
+        when p.partitions is not null then format('statements that name partition %s are not captured: capture the table again', p.partitions)
+    end as reason,
+    c.stream,
+    c.key_columns,
+    c.options,
+    case
+        when c.backfill_started_at is null then 'none'
+        when c.backfill_finished_at is null then 'running'
+        else 'finished'
+    end as backfill,
+    c.backfill_rows,
+    c.backfill_total,
+    c.backfill_started_at,
+    c.backfill_finished_at,
+    c.created_at
+from tide.outbox_capture c
+join tide.outbox o on o.id = c.outbox_id
+left join lateral (
+    select t.tgrelid::regclass as relation, bool_and(t.tgenabled in ('O', 'A')) as enabled
+    from pg_trigger t
+    join pg_proc f on f.oid = t.tgfoid and f.pronamespace = 'tide'::regnamespace and f.proname = 'outbox_capture_changed'
+    where encode(t.tgargs, 'escape') in (c.id || '\000', c.id || '\000partitioned\000')
+    group by t.tgrelid
+    limit 1
+) r on true
+cross join lateral (
+    select string_agg(format('"%s"', n.key), ', ' order by n.key) as columns
+    from jsonb_each(c.named_columns) n
+    where r.relation is not null
+        and not exists (
+            select from pg_attribute a
+            where a.attrelid = r.relation
+                and (a.attname = n.key or a.attnum = n.value::text::smallint and a.attisdropped and n.key <> all(c.key_columns)))
+) m
+cross join lateral (
+    select string_agg(format('"%s"', q.relid), ', ' order by q.relid) as partitions
+    from pg_partition_tree(r.relation) q
+    join pg_class k on k.oid = q.relid and k.relkind in ('r', 'p')
+    where not exists (
+        select from pg_trigger t
+        join pg_proc f on f.oid = t.tgfoid and f.pronamespace = 'tide'::regnamespace and f.proname = 'outbox_capture_changed'
+        where t.tgrelid = q.relid)
+        and q.relid <> r.relation
+) p;
+comment on view tide.outbox_captures is
+'The captured tables: into which outbox, how, whether that works and if not why, and how far the backfill is.';
+comment on column tide.outbox_captures.state is
+'capturing; partial: some partitions are not captured when a statement names them; blocked: writes to the table fail; stopped: nothing is captured.';
+
 -- views/outbox_retention.sql
 
 -- How large each outbox is and what keeps it from being emptied. Index probes
@@ -5260,7 +6765,13 @@ begin
         from (values
             ('function', 'execute', '{outbox_create, outbox_create_if_not_exists, outbox_set, outbox_drop, outbox_grant_publish,
                 outbox_revoke_publish, inbox_create, inbox_drop, relay_set_outbox, relay_set_inbox, relay_delete,
-                node_renew}'::name[],
+                node_renew,
+                outbox_capture, outbox_capture_drop, outbox_capture_backfill, outbox_capture_set, outbox_capture_forget,
+                outbox_capture_backfill_begin, outbox_capture_backfill_save, outbox_capture_count, outbox_capture_range,
+                outbox_capture_of, outbox_capture_check_table, outbox_capture_check_options, outbox_capture_check_values,
+                outbox_capture_check_columns, outbox_capture_refuse_option, outbox_capture_keys, outbox_capture_path,
+                outbox_capture_primary_key, outbox_capture_row, outbox_capture_row_sql, outbox_capture_names, outbox_capture_join_keys, outbox_capture_left_out, outbox_capture_mask,
+                outbox_capture_triggers, outbox_capture_began, outbox_capture_changed, outbox_capture_truncated}'::name[],
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
                 dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
@@ -5277,6 +6788,8 @@ begin
             ('function', 'execute', '{schema_version}',
                 '{tide_operator, tide_relay, tide_publisher, tide_consumer, tide_reader}'),
             ('function', 'execute', '{config_keys}', '{tide_operator, tide_reader, tide_relay}'),
+            -- What a capture's trigger calls runs as the schema's owner.
+            ('function', 'none', '{outbox_capture_reorder, outbox_capture_refuse, outbox_capture_refuse_key, outbox_capture_refuse_old}', '{}'),
             ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
                 outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, outbox_publish_many, outbox_publish_many_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
@@ -5293,7 +6806,7 @@ begin
                 config_check_required, config_check_expressions, config_check_expression, config_warn_secret,
                 config_refuse, config_refuse_key, config_mask, config_mask_text, config_is_secret, config_is_reference}', '{}'),
 
-            ('table', 'select', '{relay_status, outbox_retention, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
+            ('table', 'select', '{relay_status, outbox_retention, outbox_captures, outbox_capture, dead_letters, outbox, outbox_part, inbox, outbox_event, inbox_message,
                 inbox_rotation, inbox_part, inbox_memory,
                 relay_instance, pipeline_owner, pipeline_position, pipeline_mark, pipeline_state, node}',
                 '{tide_operator, tide_reader, tide_relay}'),

@@ -192,6 +192,22 @@ begin
             message = format('outbox "%s" is used by pipeline %s', name, used_by),
             hint = 'Delete the pipeline first: select tide.relay_delete(…);';
     end if;
+    -- A capture whose table is gone holds nothing up.
+    delete from tide.outbox_capture c
+    where c.outbox_id = outbox.id
+        and not exists (
+            select from pg_trigger t
+            where t.tgfoid = 'tide.outbox_capture_changed()'::regprocedure
+                and split_part(encode(t.tgargs, 'escape'), '\000', 1) = c.id::text);
+    select string_agg(format('"%s"', c.table_name), ', ' order by c.table_name) into used_by
+    from tide.outbox_capture c
+    where c.outbox_id = outbox.id;
+    if used_by is not null then
+        raise exception using
+            errcode = '55006',
+            message = format('outbox "%s" takes the changes of table %s', name, used_by),
+            hint = 'Stop capturing first: select tide.outbox_capture_drop(…);';
+    end if;
     for part in
         update tide.outbox_part p set outbox_id = null, used_since = now(), retired_at = null, unseen_by = '{}'
         where p.outbox_id = outbox.id

@@ -8,6 +8,18 @@ declare
     kind           record;
     names          text;
 begin
+    -- Those of captured tables depend on our functions, and keep the extension
+    -- from being dropped.
+    for kind in
+        select t.tgname, t.tgrelid::regclass as relation
+        from pg_trigger t
+        join pg_class c on c.oid = t.tgrelid
+        join pg_proc p on p.oid = t.tgfoid
+        where p.pronamespace = namespace and p.proname in ('outbox_capture_began', 'outbox_capture_changed', 'outbox_capture_truncated')
+            and not t.tgisinternal
+    loop
+        execute format('drop trigger %I on %s', kind.tgname, kind.relation);
+    end loop;
     if exists (select from pg_extension e where e.extname = 'pg_tide') then
         drop extension pg_tide;
     else
