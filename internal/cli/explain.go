@@ -27,12 +27,19 @@ const (
 	noRight           = "42501"
 )
 
+// raised is where PostgreSQL raises the errors of PL/pgSQL functions.
+const raised = "exec_stmt_raise"
+
 // explainMissing turns "relation tide.x does not exist" into what to do: the
 // schema is not there, or is of another version. Other errors are kept.
 func explainMissing(conn *pgx.Conn, err error) error {
 	var server *pgconn.PgError
 	var written *writtenError
 	if !errors.As(err, &server) || errors.As(err, &written) {
+		return err
+	}
+	if server.Routine == raised {
+		// One of the schema's functions said so, in words of its own.
 		return err
 	}
 	switch server.Code {

@@ -44,9 +44,9 @@ func paintState(column, text string) string {
 	switch column {
 	case "state":
 		switch text {
-		case "running", "pending", "enabled":
+		case "running", "pending", "enabled", "capturing":
 			return green
-		case "starting", "waiting":
+		case "starting", "waiting", "partial":
 			return yellow
 		case "blocked", "misconfigured", "unowned", "stopped", "dead":
 			return red

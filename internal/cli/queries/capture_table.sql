@@ -1,0 +1,1 @@
+select coalesce(to_regclass($1::text)::oid::bigint, 0)
