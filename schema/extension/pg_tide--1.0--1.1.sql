@@ -1106,6 +1106,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     settings tide.inbox;
@@ -1263,7 +1264,8 @@ comment on function tide.inbox_expire(tide.inbox, text, integer) is
 -- Looked for among those whose pause is over and the first ones that were never
 -- given out; among more, when they are none or few, because many wait behind
 -- the first of their key or are locked. Of each key only the first found is
--- asked whether an earlier one waits, or any is leased.
+-- asked whether an earlier one waits, or any is leased; row by row, until there
+-- are enough.
 create or replace function tide.inbox_candidates(
     settings     tide.inbox,
     source       text,
@@ -1276,10 +1278,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    look  bigint := 2 * max_messages + 50;
+    look  bigint := 5 * max_messages + 50;
     seen  bigint;
-    most  bigint := 2 * max_messages;
-    asked bigint;
     start record;
     begun timestamptz := clock_timestamp();
     -- the first that was never given out, and when the first pause ended
@@ -1292,55 +1292,55 @@ begin
             'with ready as materialized (
                 (select m.id, m.key, m.next_attempt_at, false as expired
                 from %1$s m
-                where m.id >= $6 and num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
+                where m.id >= $5 and num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
                 order by m.id
                 limit $3)
                 union all
                 (select m.id, m.key, m.next_attempt_at, m.lease_token is not null
                 from %1$s m
-                where m.next_attempt_at between $7 and $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
+                where m.next_attempt_at between $6 and $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
                 order by m.next_attempt_at
                 limit $3)
             ),
-            free as materialized (
-                select r.id
+            taken as (
+                select l.id
                 from (
                     select k.id, k.key, '||case when settings.ordered then '
                         k.key is null or row_number() over (partition by k.key order by k.id) = 1' else 'true' end||' as first, k.expired
                     from ready k
                     order by k.id
                     offset 0) r
+                cross join lateral (
+                    select m.id
+                    from %1$s m
+                    where m.id = r.id and num_nonnulls(m.processed_at, m.dead_at) < 1
+                        and m.lease_token is null and (m.next_attempt_at is null or m.next_attempt_at <= $4)
+                    for update skip locked) l
                 where r.first and not r.expired'||case when settings.ordered then '
                     and (r.key is null
                         or (select 1 from %1$s b
                             where b.key = r.key and b.lease_token is not null
                             limit 1) is null
-                        and (select 1 from %1$s b
+                        -- mostly nothing waits after a failure, which is asked once
+                        and (not (select exists (
+                                select from %1$s b
+                                where b.next_attempt_at is not null and b.lease_token is null
+                                    and num_nonnulls(b.processed_at, b.dead_at) < 1))
+                            or (select 1 from %1$s b
                             where b.key = r.key and b.id < r.id
                                 and b.next_attempt_at is not null and b.lease_token is null
                                 and num_nonnulls(b.processed_at, b.dead_at) < 1
-                            limit 1) is null)' else '' end||'
-                limit $5
-            ),
-            taken as (
-                select m.id
-                from %1$s m
-                where m.id = any(array(select f.id from free f)) and num_nonnulls(m.processed_at, m.dead_at) < 1
-                    and m.lease_token is null
-                    and (m.next_attempt_at is null or m.next_attempt_at <= $4)
-                order by m.id
+                            limit 1) is null))' else '' end||'
                 limit $2
-                for update skip locked
             )
             select (select count(*) from ready),
-                   (select count(*) from free),
                    (select count(*) > 0 from ready r where r.expired),
                    coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select m.id from %1$s m where m.inbox_id = $1 order by m.inbox_id desc, m.id desc limit 1)),
                    coalesce((select min(r.next_attempt_at) from ready r), $4),
                    array(select t.id from taken t)',
             source)
-        into seen, asked, expired, first_ready, first_due, ids
-        using settings.id, max_messages, look, clock_timestamp(), most, start.id, start.due;
+        into seen, expired, first_ready, first_due, ids
+        using settings.id, max_messages, look, clock_timestamp(), start.id, start.due;
         if cardinality(ids) = 0 and seen < look and not start.whole and start.cheap then
             -- Nothing: a message that became visible late may lie further back.
             start.id := 0;
@@ -1349,12 +1349,9 @@ begin
             begun := clock_timestamp();
             continue;
         end if;
-        exit when cardinality(ids) >= max_messages or seen < look and asked < most or expired
+        exit when cardinality(ids) >= max_messages or seen < look or expired
             or cardinality(ids) > 0 and look > 1000;
         -- Others had them locked, or they waited behind others of their key.
-        if asked >= most then
-            most := most * 4;
-        end if;
         look := look * 8;
     end loop;
     perform tide.inbox_start_at(settings.id, start.whole, begun, first_ready, first_due);
@@ -1427,7 +1424,7 @@ begin
         known := string_to_array(current_setting('tide.inbox_' || inbox_id, true), ' ');
     end if;
     perform set_config('tide.inbox_' || inbox_id, concat_ws(' ',
-        greatest(0, coalesce(first_ready, 0) - 5000),
+        greatest(0, coalesce(first_ready, 0) - 2000),
         floor(extract(epoch from least(first_due, begun) - interval '5 seconds'))::bigint,
         known[3], known[4]), false);
 end
@@ -1457,6 +1454,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     settings tide.inbox;
