@@ -24,6 +24,9 @@ var everything = []string{"schema", "internal/fault", "internal/message", "inter
 // same commit.
 var rules = map[string]rule{
 	"schema":          {outside: []string{pgx}},
+	"tide":            {outside: []string{pgx}}, // what it imports, every user's binary has
+	"tide/tidetest":   {ours: []string{"schema", "tide"}, outside: []string{pgx}},
+	"relay":           {ours: []string{"internal/app"}},
 	"schema/generate": {ours: []string{"schema", "internal/testkit/pgtest", "internal/throwaway"}, outside: []string{pgx}},
 	"cmd/pg-tide":     {ours: []string{"internal/cli"}},
 
@@ -114,6 +117,7 @@ var largePackages = map[string]string{
 	"internal/demo":           "set-up, traffic, workers, ledger, picture and verdict of one show",
 	"internal/catalog":        "a file for each noun of the schema, a method for each statement",
 	"internal/connector/nats": "one technology, one folder: connection, authentication, streams, both ends",
+	"tide":                    "publishing, working and CloudEvents under one name that users import",
 	"internal/throwaway":      "finding, fetching and running PostgreSQL, with a file for each system",
 }
 
