@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo bench bench-short bench-short-baseline bench-peers check-peers allocations torture mutations mutations-torture install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify demo bench bench-short bench-short-baseline bench-peers check-peers check-clients allocations torture mutations mutations-torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -65,6 +65,10 @@ bench-peers: build ## measure pg_tide beside its peers, in a quarter of an hour
 check-peers: ## vet, lint and test the module of the peers
 	cd bench/peers && $(GO) vet ./... && $(GO) test -count=1 ./...
 	cd bench/peers && $(GO) tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml ./...
+
+check-clients: ## vet, lint and test the module that has the Go library beside others
+	cd bench/clients && $(GO) vet ./... && $(GO) test -count=1 ./...
+	cd bench/clients && $(GO) tool -modfile=$(CURDIR)/tools/go.mod golangci-lint run -c $(CURDIR)/.golangci.yml ./...
 
 allocations: ## what an event costs in memory: ceilings, without the race detector
 	$(GO) test -count=1 -run '^TestAllocations' ./internal/wire ./internal/catalog ./internal/connector/nats
