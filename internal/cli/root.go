@@ -59,7 +59,7 @@ func (p *program) root() *cobra.Command {
 	)
 	addGroup(root, relay, p.demoCommand(), p.installCommand(), p.uninstallCommand(), p.extensionCommand(), p.runCommand())
 	addGroup(root, look, p.statusCommand(), p.publishCommand(), p.tailCommand())
-	addGroup(root, operate, p.pipelineCommand(), p.captureCommand(), p.inboxCommand(), p.deadLetterCommand(), p.rewindCommand())
+	addGroup(root, operate, p.pipelineCommand(), p.captureCommand(), p.inboxCommand(), p.workCommand(), p.deadLetterCommand(), p.rewindCommand())
 	addGroup(root, other, p.benchCommand(), p.tortureCommand(), p.versionCommand(), p.brokerCommand())
 	root.SetHelpCommandGroupID(other)
 	root.SetCompletionCommandGroupID(other)
