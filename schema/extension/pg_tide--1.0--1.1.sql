@@ -158,7 +158,14 @@ create table tide.pipeline_mark (
 comment on table tide.pipeline_mark is 'How far each reverse pipeline has durably taken in its source.';
 
 -- Its result has another shape from now on.
-drop function if exists tide.node_check(bigint, oid);
+do $$
+begin
+    -- asked, so that nobody is told of what a new database never had
+    if to_regprocedure('tide.node_check(bigint, oid)') is not null then
+        drop function tide.node_check(bigint, oid);
+    end if;
+end
+$$;
 
 -- tables/0011_dead_letter_parked.sql
 
