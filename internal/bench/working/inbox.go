@@ -35,7 +35,7 @@ const (
 	// messages, keep them for as long as their work takes, and complete them.
 	crowd         = 50
 	crowdAtOnce   = 100
-	crowdWorks    = 500 * time.Millisecond
+	crowdWorks    = 2 * time.Second
 	crowdPromised = 5
 )
 
@@ -150,8 +150,16 @@ func besideACrowd(ctx context.Context, s *world.Service, each int) ([]float64, e
 	defer stop()
 	var workers sync.WaitGroup
 	failed := make(chan error, crowd)
-	for range crowd {
+	for n := range crowd {
 		workers.Go(func() {
+			// not all in step
+			begin := time.NewTimer(time.Duration(n) * crowdWorks / crowd)
+			defer begin.Stop()
+			select {
+			case <-begin.C:
+			case <-ctx.Done():
+				return
+			}
 			if err := workSlowly(ctx, s.DSN, each); err != nil && ctx.Err() == nil {
 				failed <- err
 			}

@@ -28,7 +28,7 @@ var (
 const (
 	// workers take workAtOnce messages each until none is left.
 	workers    = 4
-	workAtOnce = 100
+	workAtOnce = 500
 	// workPromised is messages a second that are claimed and completed, on two cores.
 	workPromised = 20_000
 )
