@@ -247,3 +247,18 @@ func TestAClaimUnderAnOldSnapshotDoesNotWalkOverWhatIsDone(t *testing.T) {
 		}
 	}
 }
+
+// A worker completes late, in a transaction that is still open, what it has a
+// lease on that ran out. Others get the rest meanwhile.
+func TestALateCompletionKeepsNothingElseFromOthers(t *testing.T) {
+	conn := embedded(t, 0)
+	exec(t, conn, `select tide.inbox_create('i')`)
+	keyed(t, conn, "i", "a", "b")
+	worker := pgtest.Conn(t, conn.Config().ConnString())
+	late := claim(t, worker, "i", 1, "1 microsecond")
+	exec(t, worker, `begin`)
+	exec(t, worker, `select tide.inbox_complete('i', $1, $2)`, late.token, late.ids)
+	wantEvents(t, "meanwhile", claim(t, conn, "i", 10, "1 hour"), "e2")
+	exec(t, worker, `commit`)
+	wantEvents(t, "afterwards", claim(t, conn, "i", 10, "1 hour"), "")
+}

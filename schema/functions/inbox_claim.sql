@@ -46,6 +46,7 @@ declare
     ids      bigint[];
     taken    bigint[] := '{}';
     expired  boolean;
+    ended    boolean := false;
 begin
     select i.* into settings from tide.inbox i where i.name = inbox_claim.inbox;
     if not found then
@@ -58,10 +59,13 @@ begin
     source := tide.inbox_source(settings);
     for try in 1..4 loop
         begin
-            select c.ids, c.expired into ids, expired from tide.inbox_candidates(settings, source, max_messages) c;
+            select c.ids, c.expired into ids, expired from tide.inbox_candidates(settings, source, max_messages, not ended) c;
             if expired then
-                -- Among them may be the first of a key; then look again.
+                -- Among them may be the first of a key; then look again. Once: one
+                -- whose row a worker has locked, who completes it late, stays as it is,
+                -- and would keep all others from being given out.
                 perform tide.inbox_expire(settings, source, max_messages);
+                ended := true;
                 continue when cardinality(ids) < max_messages;
             end if;
             exit when cardinality(ids) = 0;
@@ -201,6 +205,7 @@ create or replace function tide.inbox_candidates(
     settings     tide.inbox,
     source       text,
     max_messages integer,
+    ask_expired  boolean,
     out ids      bigint[],
     out expired  boolean
 )
@@ -272,6 +277,7 @@ begin
             source)
         into seen, expired, first_ready, first_due, ids
         using settings.id, max_messages, look, clock_timestamp(), start.id, start.due;
+        expired := expired and ask_expired;
         if cardinality(ids) = 0 and seen < look and not start.whole and start.cheap then
             -- Nothing: a message that became visible late may lie further back.
             start.id := 0;
@@ -288,8 +294,8 @@ begin
     perform tide.inbox_start_at(settings.id, start.whole, begun, first_ready, first_due);
 end
 $$;
-comment on function tide.inbox_candidates(tide.inbox, text, integer) is
-'Messages of an inbox that a worker may have, their rows locked; and whether there are leases whose time has passed.';
+comment on function tide.inbox_candidates(tide.inbox, text, integer, boolean) is
+'Messages of an inbox that a worker may have, their rows locked; and, if asked, whether there are leases whose time has passed.';
 
 -- Where a claim begins to look. Before it lie, in the indexes, entries of what
 -- is done; under an old snapshot nothing removes them, and to walk over all of
