@@ -259,3 +259,38 @@ func TestPublishingDoesNotGoThroughTheIndexOfAFewOutboxes(t *testing.T) {
 		}
 	})
 }
+
+// Inboxes keep event ids in an index: ids that come in the order of their
+// events are added at its end, whatever its size.
+func TestEventIDsBeginWithTheTimeAndAreVersion7(t *testing.T) {
+	pgtest.Each(t, []int{pgtest.Oldest, pgtest.Newest}, func(t *testing.T, major int) {
+		conn := embedded(t, major)
+		exec(t, conn, `select tide.outbox_create('o'); create table captured (id int primary key)`)
+		exec(t, conn, `select tide.outbox_capture('captured', 'o')`)
+		for range 3 {
+			exec(t, conn, `select tide.outbox_publish('o', 's', '{}')`)
+			exec(t, conn, `select tide.outbox_publish_many('o', array_fill('{}'::jsonb, array[2]), event_ids => array[null, null]::uuid[])`)
+			exec(t, conn, `insert into captured select coalesce(max(id), 0) + 1 from captured`)
+			if !value[bool](t, conn, `
+				select bool_and(id > before) is not false from (
+					select u.id, lag(u.id) over (order by u.place) as before
+					from unnest(tide.outbox_publish_many('o', array_fill('{}'::jsonb, array[500]))) with ordinality u (id, place)) i`) {
+				t.Error("the event ids of one call are not in order")
+			}
+		}
+		const wrong = `
+			with e as (
+				select e.event_id::text as event_id, lag(e.event_id::text) over (order by e.id) as before, e.published_at,
+				    to_timestamp(('x' || replace(left(e.event_id::text, 13), '-', ''))::bit(48)::bigint / 1000.0) as moment
+				from tide.outbox_event e)
+			select count(*) from e
+			where e.event_id !~ '^.{14}7.{4}[89ab]' or abs(extract(epoch from e.published_at - e.moment)) > 60
+				or left(e.event_id, 13) < left(e.before, 13)`
+		if n := value[int](t, conn, wrong); n != 0 {
+			t.Errorf("%d event ids are not of version 7, not of their time, or not in order of time", n)
+		}
+		if n := value[int](t, conn, `select count(distinct event_id) from tide.outbox_event`); n != 3*(1+2+1+500) {
+			t.Errorf("%d different event ids, want %d", n, 3*(1+2+1+500))
+		}
+	})
+}

@@ -19,6 +19,14 @@ declare
     events    integer := cardinality(payloads);
     published uuid[];
     written   bigint;
+    -- The event ids of a call share the time and 26 random bits, and count on
+    -- from a random number of 44 bits (method 1 of RFC 9562, section 6.2): what
+    -- outbox_publish says of their order, and one random number for all.
+    random    text := encode(set_bit(set_bit(
+        overlay(uuid_send(gen_random_uuid())
+            placing substring(int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
+        52, 1), 53, 1), 'hex');
+    first     bigint := ('x' || substr(random, 22))::bit(44)::bigint;
 begin
     if outbox is null or events is null
         or cardinality(streams) not in (1, events) or cardinality(headers) not in (1, events) or cardinality(ops) not in (1, events)
@@ -32,9 +40,11 @@ begin
         ops := case when cardinality(ops) = 1 then array_fill(ops[1], array[events]) else ops end;
     end if;
     if event_ids is null then
-        published := array(select gen_random_uuid() from generate_series(1, events));
+        published := array(select (left(random, 20) || lpad(to_hex(first + n), 12, '0'))::uuid from generate_series(1, events) n);
     else
-        published := array(select coalesce(e.id, gen_random_uuid()) from unnest(event_ids) e (id));
+        published := array(
+            select coalesce(e.id, (left(random, 20) || lpad(to_hex(first + e.n), 12, '0'))::uuid)
+            from unnest(event_ids) with ordinality e (id, n));
     end if;
 
     -- The functions' rows come in the arrays' order, and ids are drawn as they
