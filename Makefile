@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify demo bench bench-short bench-short-baseline bench-peers check-peers check-clients allocations torture mutations mutations-torture install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify conformance demo bench bench-short bench-short-baseline bench-peers check-peers check-clients allocations torture mutations mutations-torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -40,6 +40,10 @@ generate: ## write the generated files again
 verify: ## fail when a generated file differs from its source
 	$(GO) run ./internal/builtin/docgen --check
 	$(GO) run ./schema/generate --check
+
+conformance: ## run the conformance suites of all technologies, and write what they passed
+	PG_TIDE_CONFORMANCE=write $(GO) test -count=1 -run Conformance ./internal/connector/...
+	$(GO) run ./internal/builtin/docgen
 
 demo: ## see the whole bus move
 	$(GO) run ./cmd/pg-tide demo

@@ -130,6 +130,41 @@ func TestRulesCatchAWrongArrow(t *testing.T) {
 	}
 }
 
+// The map above sees each package alone, and could be changed for one; this
+// sees what the linker sees.
+func TestTheProductLinksNothingThatIsForTestsOnly(t *testing.T) {
+	for _, folder := range whatUsersGet {
+		command := exec.CommandContext(t.Context(), "go", "list", "-deps", "./"+folder)
+		command.Dir = root(t)
+		out, err := command.Output()
+		if err != nil {
+			t.Fatalf("go list -deps ./%s: %v", folder, err)
+		}
+		for path := range strings.FieldsSeq(string(out)) {
+			for _, banned := range onlyInTests {
+				if strings.HasPrefix(path, banned) {
+					t.Errorf("%s links %s, which is for tests only", folder, path)
+				}
+			}
+		}
+	}
+}
+
+// Without this a misspelt path would look like one that nobody links.
+func TestWhatIsForTestsOnlyIsFound(t *testing.T) {
+	command := exec.CommandContext(t.Context(), "go", "list", "-deps", "-test", "./internal/testkit/...", "./internal/connector/...", "./internal/catalog")
+	command.Dir = root(t)
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, banned := range onlyInTests {
+		if !strings.Contains(string(out), "\n"+banned) {
+			t.Errorf("no test has %s: is it spelt right?", banned)
+		}
+	}
+}
+
 // source is one parsed file.
 type source struct {
 	folder, name string

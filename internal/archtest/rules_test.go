@@ -12,7 +12,16 @@ type rule struct {
 const (
 	pgx  = "github.com/jackc/pgx/v5"
 	nats = "github.com/nats-io/"
+	// the SDK reads in tests what the product wrote, and the product never has it
+	cloudEvents = "github.com/cloudevents/sdk-go/"
 )
+
+// onlyInTests must not be linked into anything that users run or import.
+var onlyInTests = []string{"github.com/cloudevents/", "github.com/IBM/sarama", "go.uber.org/goleak", "pgregory.net/rapid",
+	module + "/internal/testkit"}
+
+// whatUsersGet is all that users run or import.
+var whatUsersGet = []string{"cmd/pg-tide", "tide", "relay", "schema"}
 
 // everything stands for every folder of ours but cli and testkit.
 var everything = []string{"schema", "internal/fault", "internal/message", "internal/delivery", "internal/pipeline", "internal/relay",
@@ -95,9 +104,11 @@ var rules = map[string]rule{
 	"internal/torture/collect": {ours: []string{"internal/torture/check", "internal/torture/traffic", "internal/torture/world"}, outside: []string{pgx, nats}},
 	"internal/torture/sample":  {ours: []string{"internal/torture/world"}, outside: []string{pgx}},
 	"internal/testkit": {ours: append([]string{"internal/throwaway", "internal/testkit/"}, everything...),
-		outside: []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid"}},
-	"internal/archtest": {},
-	"e2e":               {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway", "internal/torture/disk"}, outside: []string{pgx, nats}},
+		outside: []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid", cloudEvents}},
+	// second opinions on the wire, each with the binding of one transport
+	"internal/testkit/cloudevents": {outside: []string{cloudEvents, "github.com/IBM/sarama", nats}},
+	"internal/archtest":            {},
+	"e2e":                          {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway", "internal/torture/disk"}, outside: []string{pgx, nats}},
 }
 
 // Budgets. Tests are not counted.

@@ -11,14 +11,14 @@ import (
 	"github.com/pg-tide/pg-tide/internal/testkit/sourcetest"
 )
 
-func TestSinkConformance(t *testing.T) { checkSink(t, nil) }
+func TestSinkConformance(t *testing.T) { checkSink(t, "", nil) }
 
-func TestAtomicSinkConformance(t *testing.T) { checkSink(t, values{"atomic": true}) }
+func TestAtomicSinkConformance(t *testing.T) { checkSink(t, "atomic", values{"atomic": true}) }
 
-func checkSink(t *testing.T, more values) {
+func checkSink(t *testing.T, variant string, more values) {
 	t.Helper()
 	t.Parallel()
-	features := sinktest.Features{DropsDuplicates: true, MaxBytes: 64 << 10, Headers: true}
+	features := sinktest.Features{Technology: "nats", Variant: variant, DropsDuplicates: true, MaxBytes: 64 << 10, Headers: true, EventIDs: true}
 	sinktest.Run(t, features, func(t *testing.T) sinktest.Harness {
 		server := natstest.Start(t, natstest.Options{MaxPayload: 64 << 10})
 		js := server.JetStream(t)
@@ -35,7 +35,7 @@ func checkSink(t *testing.T, more values) {
 
 func TestSourceConformance(t *testing.T) {
 	t.Parallel()
-	features := sourcetest.Features{Headers: true, MessageIDs: true}
+	features := sourcetest.Features{Technology: "nats", Headers: true, MessageIDs: true}
 	sourcetest.Run(t, features, func(t *testing.T) sourcetest.Harness {
 		server, js := start(t)
 		config := values{"url": server.URL(), "subject": "events.orders.>", "durable_name": "payments"}
