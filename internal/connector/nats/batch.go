@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -62,6 +63,9 @@ type orderedReceipt struct {
 	limits   *batchLimits
 	// whole says that units are transactions.
 	whole bool
+	// waiting counts the bytes of all of the session's that are not stored yet.
+	waiting *atomic.Int64
+	bytes   int64
 
 	mu      sync.Mutex
 	batches []batch // those that are not stored yet
@@ -129,9 +133,25 @@ func (r *orderedReceipt) Wait(ctx context.Context) error {
 		r.failed = err
 	}
 	if err == nil {
+		r.waiting.Add(-r.bytes)
 		fault.At(fault.ForwardAfterReceipt)
 	}
 	return err
+}
+
+// mostWaiting bounds, in bytes, what is handed over and not stored yet: nothing
+// of it is sent before somebody waits for it. The engine holds less.
+const mostWaiting = 64 << 20
+
+// queue hands batches over to be stored behind those before them.
+func (s *Sink) queue(conn *connection, batches []batch, bytes int64) (*orderedReceipt, error) {
+	r := &orderedReceipt{conn: conn, batches: batches, previous: s.last, marks: &s.marks, limits: s.limits, whole: s.whole,
+		waiting: &conn.waiting, bytes: bytes}
+	if waiting := r.waiting.Add(r.bytes); waiting > mostWaiting {
+		return nil, fmt.Errorf("the broker at %s acknowledges nothing; events of %d bytes wait for it", conn.broker, waiting)
+	}
+	s.last = r
+	return r, nil
 }
 
 func (r *orderedReceipt) store(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -20,6 +21,7 @@ import (
 const (
 	connectTimeout = 5 * time.Second
 	requestTimeout = 5 * time.Second
+	writeTimeout   = 3 * time.Second
 	// A dead peer is noticed after two pings.
 	pingInterval = 5 * time.Second
 	// The engine bounds what is outstanding; this only guards the client's memory.
@@ -40,6 +42,8 @@ type connection struct {
 	broker string
 	// owns says whether a sink may still publish; nil asks nobody.
 	owns func() error
+	// waiting counts bytes that an ordered sink was given and has not stored yet.
+	waiting atomic.Int64
 
 	// ended is closed once cause is set: the session is over.
 	ended chan struct{}
@@ -88,6 +92,10 @@ func connect(ctx context.Context, a *address, name string) (*connection, error) 
 		natsgo.NoReconnect(),
 		natsgo.ReconnectBufSize(-1),
 		natsgo.Timeout(connectTimeout),
+		// Who hangs takes nothing once the buffers of the network are full, and
+		// the client then waits for a minute with everything locked: neither the
+		// end of a context nor Close would get through.
+		natsgo.FlusherTimeout(writeTimeout),
 		natsgo.PingInterval(pingInterval),
 		natsgo.MaxPingsOutstanding(2),
 		natsgo.SetCustomDialer(dial),

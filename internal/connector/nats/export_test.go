@@ -14,7 +14,7 @@ func Known(ctx context.Context, s *Sink, envelopes []message.Envelope, surely bo
 	for i := range envelopes {
 		toMessage(&envelopes[i], &messages[i])
 	}
-	r := &orderedReceipt{conn: s.conn, marks: &s.marks, limits: s.limits, whole: true}
+	r := &orderedReceipt{conn: s.conn, marks: &s.marks, limits: s.limits, whole: true, waiting: &s.conn.waiting}
 	return r.known(ctx, s.streams[0], messages, surely)
 }
 

@@ -199,7 +199,9 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	}
 	messages := make([]natsgo.Msg, len(envelopes))
 	failed := map[int]error{}
+	var bytes int64
 	for i := range envelopes {
+		bytes += int64(len(envelopes[i].Body))
 		toMessage(&envelopes[i], &messages[i])
 		if err := s.check(conn, &messages[i]); err != nil {
 			failed[i] = err
@@ -220,8 +222,7 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	}
 	fault.At(fault.ForwardBeforeSend)
 	if len(batches) > 0 {
-		s.last = &orderedReceipt{conn: conn, batches: batches, previous: s.last, marks: &s.marks, limits: s.limits, whole: s.whole}
-		return s.last, nil
+		return s.queue(conn, batches, bytes)
 	}
 	r := newReceipt(conn, s.streams, &s.marks, len(messages))
 	for i := range messages {

@@ -4,22 +4,23 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/testkit/conformance"
 )
 
-func deliversInOrder(t testing.TB, _ Features, h Harness) {
-	ctx := limited(t)
+func deliversInOrder(t testing.TB, f Features, h Harness) {
+	ctx := conformance.Limited(t)
 	sink := opened(ctx, t, h)
 	want := Envelopes(h.Destination, 1, 500)
 	mustSend(ctx, t, sink, want)
-	sameBodies(t, h.Stored(t), want)
+	same(t, f, h.Stored(t), want)
 }
 
-func pipelines(t testing.TB, _ Features, h Harness) {
-	ctx := limited(t)
+func pipelines(t testing.TB, f Features, h Harness) {
+	ctx := conformance.Limited(t)
 	sink := opened(ctx, t, h)
 	want := Envelopes(h.Destination, 1, 1000)
 	var receipts []delivery.Receipt
@@ -35,39 +36,27 @@ func pipelines(t testing.TB, _ Features, h Harness) {
 			t.Fatalf("wait: %v", err)
 		}
 	}
-	sameBodies(t, h.Stored(t), want)
+	same(t, f, h.Stored(t), want)
 }
 
-func resendsAfterRestart(t testing.TB, features Features, h Harness) {
-	ctx := limited(t)
+func keepsEventID(t testing.TB, _ Features, h Harness) {
+	ctx := conformance.Limited(t)
 	sink := opened(ctx, t, h)
-	want := Envelopes(h.Destination, 1, 300)
-	mustSend(ctx, t, sink, want[:100])
-	h.Restart(t)
-	// What the engine does: until it works, open a new session and resend
-	// from the first event that was not acknowledged.
-	retry(ctx, t, func() error {
-		if err := sink.Open(ctx); err != nil {
-			return err
-		}
-		receipt, err := sink.Send(ctx, want[100:])
-		if err != nil {
-			return err
-		}
-		return receipt.Wait(ctx)
-	})
-	stored := h.Stored(t)
-	if !features.DropsDuplicates && len(stored) >= len(want) {
-		return
+	want := Envelopes(h.Destination, 1, 10)
+	mustSend(ctx, t, sink, want)
+	ids := map[string]string{}
+	for _, e := range h.Stored(t) {
+		ids[string(e.Body)] = e.EventID
 	}
-	sameBodies(t, stored, want)
+	for i := range want {
+		if got := ids[string(want[i].Body)]; got != want[i].EventID {
+			t.Errorf("event %s has the id %q at the far end", want[i].EventID, got)
+		}
+	}
 }
 
-func storesOnce(t testing.TB, features Features, h Harness) {
-	if !features.DropsDuplicates {
-		return
-	}
-	ctx := limited(t)
+func storesOnce(t testing.TB, f Features, h Harness) {
+	ctx := conformance.Limited(t)
 	sink := opened(ctx, t, h)
 	want := Envelopes(h.Destination, 1, 100)
 	mustSend(ctx, t, sink, want[:60])
@@ -75,90 +64,71 @@ func storesOnce(t testing.TB, features Features, h Harness) {
 		t.Fatalf("open again: %v", err)
 	}
 	mustSend(ctx, t, sink, want)
-	sameBodies(t, h.Stored(t), want)
+	same(t, f, h.Stored(t), want)
 }
 
-func refusesTooLarge(t testing.TB, features Features, h Harness) {
-	if features.MaxBytes == 0 {
-		return
-	}
-	ctx := limited(t)
+func refusesTooLarge(t testing.TB, f Features, h Harness) {
+	ctx := conformance.Limited(t)
 	sink := opened(ctx, t, h)
 	batch := Envelopes(h.Destination, 1, 5)
-	batch[3].Body = []byte(`"` + strings.Repeat("x", features.MaxBytes) + `"`)
-	receipt, err := sink.Send(ctx, batch)
-	if err == nil {
-		err = receipt.Wait(ctx)
-	}
-	var partial *delivery.Partial
-	if !errors.As(err, &partial) || len(partial.Failed) != 1 {
-		t.Fatalf("a too large event gave %v, not a partial failure of one", err)
-	}
-	if verdict, _ := delivery.VerdictOf(partial.Failed[3]); verdict != delivery.VerdictReject {
-		t.Fatalf("a too large event has the verdict %v: %v", verdict, partial.Failed[3])
-	}
+	batch[3].Body = []byte(`"` + strings.Repeat("x", f.MaxBytes) + `"`)
+	refused(t, send(ctx, sink, batch), 3)
 	if stored := h.Stored(t); len(stored) != 0 {
 		t.Fatalf("%d events of a refused batch were sent", len(stored))
 	}
 	// The sink goes on.
 	mustSend(ctx, t, sink, batch[:3])
+	same(t, f, h.Stored(t), batch[:3])
 }
 
-func keepsHeaders(t testing.TB, features Features, h Harness) {
-	ctx := limited(t)
+// refusesAlone takes both ways that the engine knows: refused by Send, before
+// anything was sent, or by Wait, and then all others are durable.
+func refusesAlone(t testing.TB, f Features, h Harness) {
+	ctx := conformance.Limited(t)
 	sink := opened(ctx, t, h)
-	batch := Envelopes(h.Destination, 1, 3)
-	batch[0].Headers = OddHeaders()
-	batch[1].Body = []byte{}
-	batch[2].Body = []byte{0, 1, 0xff, '\r', '\n'}
-	mustSend(ctx, t, sink, batch)
-	stored := h.Stored(t)
-	sameBodies(t, stored, batch)
-	if !features.Headers {
+	batch := Envelopes(h.Destination, 1, 5)
+	h.Poison(&batch[2])
+	others := append(append([]message.Envelope{}, batch[:2]...), batch[3:]...)
+	receipt, err := sink.Send(ctx, batch)
+	if err != nil {
+		refused(t, err, 2)
+		if stored := h.Stored(t); len(stored) != 0 {
+			t.Fatalf("%d events of a batch that Send refused were sent", len(stored))
+		}
+		mustSend(ctx, t, sink, others)
+		same(t, f, h.Stored(t), others)
 		return
 	}
-	for _, header := range OddHeaders() {
-		if got := stored[0].Header(header.Name); got != header.Value {
-			t.Errorf("header %s: sent %q, stored %q", header.Name, header.Value, got)
-		}
+	refused(t, receipt.Wait(ctx), 2)
+	same(t, f, h.Stored(t), others)
+	more := Envelopes(h.Destination, 6, 2)
+	mustSend(ctx, t, sink, more)
+	same(t, f, h.Stored(t), append(others, more...))
+}
+
+// refused fails t unless err reports the one event of the batch.
+func refused(t testing.TB, err error, index int) {
+	t.Helper()
+	var partial *delivery.Partial
+	if !errors.As(err, &partial) || len(partial.Failed) != 1 || partial.Failed[index] == nil {
+		t.Fatalf("an event that is refused gave %v, not a partial failure of event %d alone", err, index)
+	}
+	if verdict, _ := delivery.VerdictOf(partial.Failed[index]); verdict != delivery.VerdictReject {
+		t.Fatalf("an event that is refused has the verdict %v: %v", verdict, partial.Failed[index])
 	}
 }
 
-func opensAgain(t testing.TB, _ Features, h Harness) {
-	ctx := limited(t)
-	sink := h.New(t)
-	want := Envelopes(h.Destination, 1, 10)
-	for i := range want {
-		if err := sink.Open(ctx); err != nil {
-			t.Fatalf("open: %v", err)
-		}
-		mustSend(ctx, t, sink, want[i:i+1])
-		if i%2 == 0 {
-			closed(ctx, t, sink)
-		}
+func saysWhy(t testing.TB, need conformance.Need, h Harness) {
+	ctx := conformance.Limited(t)
+	r := h.Wrong[need](t)
+	t.Cleanup(func() { closed(context.WithoutCancel(ctx), t, r.End) })
+	err := r.End.Open(ctx)
+	if err == nil {
+		err = send(ctx, r.End, Envelopes(h.Destination, 1, 1))
 	}
-	var all sync.WaitGroup
-	for range 10 {
-		all.Go(func() { closed(ctx, t, sink) })
-	}
-	all.Wait()
-	sameBodies(t, h.Stored(t), want)
+	conformance.CheckRefusal(t, need, r, err)
 }
 
-func failsUnopened(t testing.TB, _ Features, h Harness) {
-	ctx := limited(t)
-	sink := h.New(t)
-	closed(ctx, t, sink)
-	if _, err := sink.Send(ctx, Envelopes(h.Destination, 1, 1)); err == nil {
-		t.Fatal("a sink that was never opened took an event")
-	}
-}
-
-func givesUp(t testing.TB, _ Features, h Harness) {
-	sink := h.New(t)
-	ended, cancel := context.WithCancel(limited(t))
-	cancel()
-	if err := sink.Open(ended); !errors.Is(err, context.Canceled) {
-		t.Fatalf("open with a context that has ended: %v", err)
-	}
+func knowsItsKeys(t testing.TB, f Features, _ Harness) {
+	conformance.CheckKeys(t, conformance.Technology(t, f.Technology).SinkFields)
 }

@@ -4,7 +4,6 @@ package sinktest
 
 import (
 	"testing"
-	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -12,8 +11,6 @@ import (
 	"github.com/pg-tide/pg-tide/internal/relay"
 	"github.com/pg-tide/pg-tide/internal/testkit/conformance"
 )
-
-const caseTimeout = 60 * time.Second
 
 // Features are the honest differences between sinks.
 type Features struct {
@@ -31,6 +28,9 @@ type Features struct {
 	MaxBytes int
 	// Headers says that the far end keeps headers.
 	Headers bool
+	// HeadersKept are the odd headers that the far end keeps, where it cannot
+	// keep all of OddHeaders; where it is empty it keeps those.
+	HeadersKept []message.Header
 	// EventIDs says that the far end keeps the event id in a place of its own,
 	// and that Stored returns it from there.
 	EventIDs bool
