@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
 	case batchType:
 		return message.Message{}, errors.New("it is a batch of CloudEvents; pg_tide takes one event in a message")
 	}
+	if s.Bare && contentType == "" && s.lookUp(e, s.names.specVersion) == "" && isBareEvent(e.Body) {
+		return s.decodeStructured(e)
+	}
 	if !isJSON(contentType) {
 		return message.Message{}, fmt.Errorf("its content type is %q; pg_tide takes JSON", contentType)
 	}
@@ -48,6 +52,19 @@ func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
 		}
 	}
 	return m, complete(&m, e)
+}
+
+// isBareEvent tells whether a body is an event in structured mode: it has all
+// that CloudEvents requires of one.
+func isBareEvent(body []byte) bool {
+	if !bytes.Contains(body, []byte(`"`+attributeSpecVersion+`"`)) {
+		return false
+	}
+	var required struct{ SpecVersion, ID, Source, Type string }
+	if err := json.Unmarshal(body, &required); err != nil {
+		return false
+	}
+	return required.SpecVersion == specVersion && required.ID != "" && required.Source != "" && required.Type != ""
 }
 
 // lookUp finds a header whatever its case: clients differ in how they write them.

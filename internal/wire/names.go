@@ -11,6 +11,9 @@ type Spelling struct {
 	// Reserved are prefixes, in lower case, of headers that belong to the
 	// transport: a publisher's header of such a name does not become one.
 	Reserved []string
+	// Bare says that the binding also has events in structured mode without a
+	// content type, known by their body alone.
+	Bare bool
 
 	names attributeNames
 }
@@ -19,9 +22,12 @@ type Spelling struct {
 // not for each event.
 type attributeNames struct{ specVersion, id, source, kind, time, subject, stream, op string }
 
-// NATS is the spelling of the CloudEvents binding for NATS.
+// NATS is the spelling of the CloudEvents binding for NATS. Its version 1.0.2
+// knows no headers: an event in structured mode is a body and nothing else.
 func NATS() Spelling {
-	return spelling("ce-", "content-type", "nats-")
+	s := spelling("ce-", "content-type", "nats-")
+	s.Bare = true
+	return s
 }
 
 func spelling(prefix, contentType string, reserved ...string) Spelling {

@@ -172,6 +172,27 @@ func TestStrangersCloudEventIsKnownBySourceAndID(t *testing.T) {
 
 // TestAttributesWithoutAPlaceArriveAsHeaders: what a stranger's CloudEvent
 // says beyond what a message has is not lost.
+// The released binding for NATS has no headers.
+func TestABodyAloneIsAStructuredEventWhereTheBindingSaysSo(t *testing.T) {
+	t.Parallel()
+	const event = `{"specversion": "1.0", "id": "7", "source": "/shop", "type": "sold", "subject": "k", "data": {"a": 1}}`
+	m, err := Binary{NATS()}.Decode(&message.Envelope{Body: []byte(event)})
+	if err != nil || m.EventID != "/shop#7" || m.EventType != "sold" || m.Key != "k" || string(m.Payload) != `{"a": 1}` {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	for name, e := range map[string]message.Envelope{
+		"a content type":     {Body: []byte(event), Headers: []message.Header{{Name: "content-type", Value: "application/json"}}, Coordinates: "nats:S:1"},
+		"binary mode":        {Body: []byte(event), Headers: []message.Header{{Name: "ce-specversion", Value: "1.0"}, {Name: "ce-id", Value: "8"}}},
+		"no id":              {Body: []byte(`{"specversion": "1.0", "source": "/shop", "type": "sold", "data": 1}`), Coordinates: "nats:S:1"},
+		"an older version":   {Body: []byte(strings.Replace(event, "1.0", "0.3", 1)), Coordinates: "nats:S:1"},
+		"one within another": {Body: []byte(`{"event": ` + event + `}`), Coordinates: "nats:S:1"},
+	} {
+		if m, err := (Binary{NATS()}).Decode(&e); err != nil || string(m.Payload) != string(e.Body) {
+			t.Errorf("%s: the payload is %s, %v", name, m.Payload, err)
+		}
+	}
+}
+
 func TestAttributesWithoutAPlaceArriveAsHeaders(t *testing.T) {
 	t.Parallel()
 	binary := message.Envelope{Destination: "s", Coordinates: "nats:S:1", Body: []byte(`1`), Headers: []message.Header{
