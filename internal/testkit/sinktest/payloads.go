@@ -12,24 +12,30 @@ import (
 
 const mebibyte = 1 << 20
 
-func keepsText(t testing.TB, f Features, h Harness) {
+// Texts are bodies that travel unchanged everywhere: JSON.
+func Texts() [][]byte {
 	var bodies [][]byte
 	for _, text := range []string{`{}`, `null`, `0.10000000000000000000001`, `"Größe 漢字 🌊   é"`, `{"a":"\"quoted\" \\ / \t"}`,
 		`{"deep":[[[[{"x":[1,2,{"y":null}]}]]]]}`, `"` + strings.Repeat("long ", 2000) + `"`} {
 		bodies = append(bodies, []byte(text))
 	}
-	keepsBodies(t, f, h, bodies...)
+	return bodies
 }
 
-func keepsEmpty(t testing.TB, f Features, h Harness) { keepsBodies(t, f, h, []byte{}) }
-
-func keepsBinary(t testing.TB, f Features, h Harness) {
+// Binaries are bodies that are no text.
+func Binaries() [][]byte {
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)
 	}
-	keepsBodies(t, f, h, []byte{0, 1, 0xff, '\r', '\n'}, all)
+	return [][]byte{{0, 1, 0xff, '\r', '\n'}, all}
 }
+
+func keepsText(t testing.TB, f Features, h Harness) { keepsBodies(t, f, h, Texts()...) }
+
+func keepsEmpty(t testing.TB, f Features, h Harness) { keepsBodies(t, f, h, []byte{}) }
+
+func keepsBinary(t testing.TB, f Features, h Harness) { keepsBodies(t, f, h, Binaries()...) }
 
 func keepsLarge(t testing.TB, f Features, h Harness) {
 	keepsBodies(t, f, h, []byte(`"`+strings.Repeat("x", mebibyte-2)+`"`))

@@ -2,12 +2,12 @@ package sourcetest
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/relay"
+	"github.com/pg-tide/pg-tide/internal/testkit/conformance"
 )
 
 // read fetches and acknowledges until it has n envelopes.
@@ -41,24 +41,10 @@ func fetch(ctx context.Context, t testing.TB, source relay.Source, limit int) me
 	return delivered
 }
 
-func same(t testing.TB, got, want []message.Envelope) {
+// same fails t unless what was read is what was published, each once.
+func same(t testing.TB, f Features, got, want []message.Envelope) {
 	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("read %d messages, want %d", len(got), len(want))
-	}
-	for i := range want {
-		if string(got[i].Body) != string(want[i].Body) {
-			t.Fatalf("message %d: read %s, want %s", i, summary(got[i:]), summary(want[i:]))
-		}
-	}
-}
-
-func summary(envelopes []message.Envelope) string {
-	text := ""
-	for i := range envelopes[:min(5, len(envelopes))] {
-		text += fmt.Sprintf("%q ", envelopes[i].Body)
-	}
-	return text
+	conformance.Exactly(t, conformance.Kept(f.Lacks, f.OrderByKey), got, want)
 }
 
 func opened(ctx context.Context, t testing.TB, h Harness) relay.Source {
@@ -86,26 +72,59 @@ func closed(ctx context.Context, t testing.TB, source relay.Source) {
 	}
 }
 
-func limited(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), caseTimeout)
-	t.Cleanup(cancel)
-	return ctx
+// engine reads as the engine does: what it has is durable before it is
+// acknowledged, and after any error a new session begins.
+type engine struct {
+	source relay.Source
+	// amid is called, once, when that many messages are there, between a fetch
+	// and its acknowledgement. Its error ends the session.
+	amid map[int]func() error
+
+	got      []message.Envelope
+	distinct map[string]bool
 }
 
-// retry runs try until it succeeds; the case's context bounds it.
-func retry(ctx context.Context, t testing.TB, try func() error) {
+// run reads until n different messages are there.
+func (e *engine) run(ctx context.Context, t testing.TB, n int) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return
+	if e.distinct == nil {
+		e.distinct = map[string]bool{}
+	}
+	conformance.Retry(ctx, t, func() error {
+		for len(e.distinct) < n {
+			if err := e.once(ctx); err != nil {
+				if opening := e.source.Open(ctx); opening != nil {
+					return opening
+				}
+				return err
+			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("retried in vain: %v", err)
+		return nil
+	})
+}
+
+// fetching bounds one fetch: a far end that hangs, or a connection that is
+// dead without saying so, is left after that.
+const fetching = 10 * time.Second
+
+func (e *engine) once(ctx context.Context) error {
+	short, cancel := context.WithTimeout(ctx, fetching)
+	defer cancel()
+	delivered, err := e.source.Fetch(short, batch)
+	if err != nil {
+		return err
+	}
+	e.got = append(e.got, delivered.Envelopes...)
+	for i := range delivered.Envelopes {
+		e.distinct[string(delivered.Envelopes[i].Body)] = true
+	}
+	for at, trouble := range e.amid {
+		if len(e.distinct) >= at {
+			delete(e.amid, at)
+			if err := trouble(); err != nil {
+				return err
+			}
 		}
 	}
+	return delivered.Acknowledge(short)
 }

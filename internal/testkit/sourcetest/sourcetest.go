@@ -4,7 +4,6 @@ package sourcetest
 
 import (
 	"testing"
-	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -13,10 +12,8 @@ import (
 	"github.com/pg-tide/pg-tide/internal/testkit/conformance"
 )
 
-const (
-	caseTimeout = 60 * time.Second
-	batch       = 50
-)
+// batch is how many messages are fetched at once, at most.
+const batch = 50
 
 // Features are the honest differences between sources.
 type Features struct {
@@ -30,6 +27,11 @@ type Features struct {
 
 	// Headers says that the far end keeps headers.
 	Headers bool
+	// HeadersKept are the odd headers that the far end keeps, where it cannot
+	// keep all of sinktest.OddHeaders; where it is empty it keeps those.
+	HeadersKept []message.Header
+	// HeadersAdded says that the far end adds headers of its own.
+	HeadersAdded bool
 	// MessageIDs says that the far end keeps message ids.
 	MessageIDs bool
 	// OrderByKey says that the far end keeps the order of each key, and not
