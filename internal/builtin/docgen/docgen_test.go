@@ -3,11 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pg-tide/pg-tide/internal/builtin"
 	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/relay"
 )
 
 // root is where the generator runs: its paths start there.
@@ -47,7 +49,17 @@ func TestCheckFailsAndWritesNothingWhenAFileDiffers(t *testing.T) {
 func copyOfFiles(t *testing.T) string {
 	t.Helper()
 	directory := t.TempDir()
-	for _, path := range []string{"docs/configuration.md", "docs/sinks/nats.md", "docs/sources/nats.md", "schema/functions/config_keys.sql"} {
+	paths := []string{"docs/configuration.md", "docs/technologies.md", "schema/functions/config_keys.sql"}
+	for _, pattern := range []string{"docs/sinks/*.md", "docs/sources/*.md", "internal/connector/*/testdata/conformance/*.json"} {
+		more, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range more {
+			paths = append(paths, strings.TrimPrefix(path, root+"/"))
+		}
+	}
+	for _, path := range paths {
 		text, err := os.ReadFile(filepath.Join(root, path))
 		if err != nil {
 			t.Fatal(err)
@@ -61,6 +73,48 @@ func copyOfFiles(t *testing.T) string {
 		}
 	}
 	return directory
+}
+
+// A technology joins the binary with its suites passed.
+func TestEveryTechnologyHasRecordsOfItsConformance(t *testing.T) {
+	t.Chdir(root)
+	technologies := builtin.Technologies()
+	records, err := readRecords()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []string{"sink", "source"} {
+		for _, c := range columns(technologies, records, end) {
+			if len(c.record.Cases) == 0 {
+				t.Errorf("%s as a %s has no record: run its suite by `make conformance`", c.title, end)
+			}
+		}
+	}
+	for i := range records {
+		if !slices.ContainsFunc(technologies, func(technology builtin.Technology) bool { return technology.Name == records[i].Technology }) {
+			t.Errorf("there is a record of %q, which is not in the binary", records[i].Technology)
+		}
+	}
+}
+
+func TestTheTableSaysWhatIsLacking(t *testing.T) {
+	t.Parallel()
+	technologies := []builtin.Technology{
+		{Name: "pigeon", Title: "Pigeons", Sink: func(config.Values, builtin.Ends) (relay.Sink, error) { return nil, nil }},
+		{Name: "owl", Title: "Owls", Sink: func(config.Values, builtin.Ends) (relay.Sink, error) { return nil, nil }},
+	}
+	page := technologiesPage(technologies, []record{{Technology: "pigeon", End: "sink", Cases: []recordedCase{
+		{Guarantee: "Order", Case: "a"},
+		{Guarantee: "Once", Case: "b", Lacks: "event id", Reason: "they cannot read"},
+		{Guarantee: "Once", Case: "c"},
+		{Guarantee: "Open", Case: "d", Lacks: "headers", Reason: "no room"},
+	}}})
+	for _, want := range []string{"| | Pigeons | Owls |", "| Order | yes | not shown |", "| Once | yes (1) | not shown |", "| Open | – (2) | not shown |",
+		"1. Pigeons: event id: they cannot read\n", "2. Pigeons: headers: no room\n", "**Once**\n\n- b\n- c\n"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
 }
 
 // TestEveryDeclaredKeyIsDocumentedAndKnownToSQL walks the declarations.
