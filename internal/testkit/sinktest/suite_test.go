@@ -9,7 +9,7 @@ import (
 )
 
 // short is how long a case waits for what a broken sink never does.
-const short = 4 * time.Second
+const short = 2 * time.Second
 
 func caseNamed(t *testing.T, name string) testCase {
 	t.Helper()

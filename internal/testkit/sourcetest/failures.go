@@ -78,12 +78,13 @@ func frozenAmid(t testing.TB, f Features, h Harness) {
 	})
 }
 
-// goesOnAfter reads while trouble happens, twice, and more is published.
+// goesOnAfter reads while trouble happens, once after a commit and once before
+// one, and more is published.
 func goesOnAfter(ctx context.Context, t testing.TB, f Features, h Harness, e *engine, trouble func() error) {
 	t.Helper()
 	want := sinktest.Envelopes(h.Destination, 1, 900)
 	h.Publish(t, want[:600])
-	e.amid = map[int]func() error{200: trouble, 500: trouble}
+	e.amid = map[int]accident{200: {happens: trouble}, 400: {happens: trouble, before: true}}
 	e.run(ctx, t, 600)
 	if len(e.amid) > 0 {
 		t.Fatal("the trouble did not happen amid the batches")

@@ -2,6 +2,7 @@ package sourcetest
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -72,13 +73,24 @@ func closed(ctx context.Context, t testing.TB, source relay.Source) {
 	}
 }
 
+// accident happens to a session between a fetch and its acknowledgement.
+type accident struct {
+	// happens may end the session by an error.
+	happens func() error
+	// before says that what was fetched was not durable yet, and is gone: only
+	// the far end has it.
+	before bool
+}
+
+// errGone ends a session whose messages are gone.
+var errGone = errors.New("the relay died before its commit")
+
 // engine reads as the engine does: what it has is durable before it is
 // acknowledged, and after any error a new session begins.
 type engine struct {
 	source relay.Source
-	// amid is called, once, when that many messages are there, between a fetch
-	// and its acknowledgement. Its error ends the session.
-	amid map[int]func() error
+	// amid happens, once each, when that many messages are there.
+	amid map[int]accident
 
 	got      []message.Envelope
 	distinct map[string]bool
@@ -114,17 +126,29 @@ func (e *engine) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e.got = append(e.got, delivered.Envelopes...)
-	for i := range delivered.Envelopes {
-		e.distinct[string(delivered.Envelopes[i].Body)] = true
-	}
-	for at, trouble := range e.amid {
-		if len(e.distinct) >= at {
-			delete(e.amid, at)
-			if err := trouble(); err != nil {
-				return err
-			}
+	for at, accident := range e.amid {
+		if len(e.distinct)+len(delivered.Envelopes) < at {
+			continue
+		}
+		delete(e.amid, at)
+		if !accident.before {
+			e.keep(delivered.Envelopes)
+		}
+		if err := accident.happens(); err != nil {
+			return err
+		}
+		if accident.before {
+			return errGone
 		}
 	}
+	e.keep(delivered.Envelopes)
 	return delivered.Acknowledge(short)
+}
+
+// keep is the commit. To keep something twice is no more than once.
+func (e *engine) keep(envelopes []message.Envelope) {
+	e.got = append(e.got, envelopes...)
+	for i := range envelopes {
+		e.distinct[string(envelopes[i].Body)] = true
+	}
 }
