@@ -163,6 +163,18 @@ func TestARecordIsComparedAndIsWrittenOnlyWhenAllHasPassed(t *testing.T) {
 	says(t, "make conformance", func(t testing.TB) { s.keepRecord(t, cases, 2) })
 }
 
+func TestAHarnessLearnsWhatTheCaseNeeds(t *testing.T) {
+	t.Parallel()
+	cases := []Case[struct{}, struct{}]{Promise[struct{}, struct{}](Durable, "is there after a kill", nil, Kill), Promise[struct{}, struct{}](Durable, "is there", nil)}
+	for name, want := range map[string]bool{"is there after a kill": true, "is there": false, "something else": false} {
+		t.Run(name, func(t *testing.T) {
+			if got := Disturbs(NeedsOf(t, cases)); got != want {
+				t.Errorf("the case disturbs the far end: %t", got)
+			}
+		})
+	}
+}
+
 func TestProbeKeepsAFailureToItself(t *testing.T) {
 	t.Parallel()
 	var order []string

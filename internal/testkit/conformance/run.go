@@ -3,6 +3,7 @@ package conformance
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 )
@@ -120,4 +121,21 @@ func needsOf[F, H any](cases []Case[F, H]) []Need {
 // Promise makes a case.
 func Promise[F, H any](guarantee, name string, run func(testing.TB, F, H), needs ...Need) Case[F, H] {
 	return Case[F, H]{Guarantee: guarantee, Name: name, Needs: needs, Run: run}
+}
+
+// NeedsOf returns what the case that t runs needs; nothing when t runs none.
+func NeedsOf[F, H any](t testing.TB, cases []Case[F, H]) []Need {
+	for i := range cases {
+		// as t.Run writes names
+		if strings.HasSuffix(t.Name(), "/"+strings.ReplaceAll(cases[i].Name, " ", "_")) {
+			return cases[i].Needs
+		}
+	}
+	return nil
+}
+
+// Disturbs says that one of the needs is for something to happen to the far
+// end itself, and not only to the connections to it.
+func Disturbs(needs []Need) bool {
+	return slices.ContainsFunc(needs, func(n Need) bool { return n == Restart || n == Kill || n == Freeze })
 }

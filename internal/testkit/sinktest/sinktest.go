@@ -103,3 +103,9 @@ func Run(t *testing.T, features Features, start func(t *testing.T) Harness) {
 		Features: features, Start: start, Has: has,
 	}, cases())
 }
+
+// Disturbs says whether the case that t runs stops, kills or freezes the far
+// end: a harness whose far end is shared starts one of its own for that.
+func Disturbs(t testing.TB) bool {
+	return conformance.Disturbs(conformance.NeedsOf(t, cases()))
+}
