@@ -52,6 +52,11 @@ func checkSink(t *testing.T, variant string, more values) {
 			Stored:  func(t testing.TB) []message.Envelope { return stored(t, far.js, "tide-events") },
 			Restart: far.server.Restart, Kill: far.kill, Cut: far.cut, Freeze: far.freeze,
 			Destination: conformingDestination, Template: conformingTemplate,
+			Lose: func(t testing.TB) {
+				if err := far.js.DeleteStream(background(t), "tide-events"); err != nil {
+					t.Fatal(err)
+				}
+			},
 			// a header that would delete what the stream holds
 			Poison:     func(e *message.Envelope) { e.Headers = append(e.Headers, header("Nats-Rollup", "all")) },
 			Wrong:      wrong,

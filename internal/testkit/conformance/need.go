@@ -25,6 +25,9 @@ const (
 	Destinations Need = "destinations"
 	// CloudEvents: it has a CloudEvents binding.
 	CloudEvents Need = "CloudEvents binding"
+	// Connection: it keeps a connection between batches, whose loss is noticed
+	// while nothing is sent.
+	Connection Need = "lasting connection"
 	// UnacknowledgedLimit: it delivers so much that nobody acknowledges, and then waits.
 	UnacknowledgedLimit Need = "limit of unacknowledged messages"
 )
@@ -37,6 +40,9 @@ const (
 	Kill Need = "kill"
 	// Cut breaks every connection to it.
 	Cut Need = "cut"
+	// Lose makes it lose everything that it had stored, and no more than that: it
+	// goes on empty.
+	Lose Need = "loss of what was stored"
 	// Freeze makes it hang: its connections stay, and it does nothing.
 	Freeze Need = "freeze"
 	// Poison is an event that it refuses for good, for another reason than its size.

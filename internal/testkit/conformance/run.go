@@ -137,5 +137,5 @@ func NeedsOf[F, H any](t testing.TB, cases []Case[F, H]) []Need {
 // Disturbs says that one of the needs is for something to happen to the far
 // end itself, and not only to the connections to it.
 func Disturbs(needs []Need) bool {
-	return slices.ContainsFunc(needs, func(n Need) bool { return n == Restart || n == Kill || n == Freeze })
+	return slices.ContainsFunc(needs, func(n Need) bool { return n == Restart || n == Kill || n == Freeze || n == Lose })
 }

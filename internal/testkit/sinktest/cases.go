@@ -15,6 +15,8 @@ func cases() []testCase {
 		conformance.Promise(conformance.Durable, "acknowledges batches sent before waiting", pipelines),
 		conformance.Promise(conformance.Durable, "what was acknowledged is there after a kill of the far end", acknowledgedSurvives, conformance.Kill),
 		conformance.Promise(conformance.Durable, "acknowledges nothing while the far end hangs", waitsForTheFarEnd, conformance.Freeze),
+		conformance.Promise(conformance.Durable, "notices that the far end lost what it had acknowledged", noticesLoss, conformance.Lose),
+		conformance.Promise(conformance.Survives, "notices while idle that its connection is lost", noticesCut, conformance.Connection, conformance.Cut),
 		conformance.Promise(conformance.Survives, "resends after a restart of the far end", resendsAfterRestart, conformance.Restart),
 		conformance.Promise(conformance.Survives, "loses and disorders nothing when the far end restarts amid batches", restartedAmid, conformance.Restart),
 		conformance.Promise(conformance.Survives, "loses and disorders nothing when the far end is killed amid batches", killedAmid, conformance.Kill),

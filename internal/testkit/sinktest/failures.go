@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/relay"
 	"github.com/pg-tide/pg-tide/internal/testkit/conformance"
 )
 
@@ -45,6 +47,56 @@ func waitsForTheFarEnd(t testing.TB, f Features, h Harness) {
 		return send(ctx, sink, want[10:])
 	})
 	arrived(t, f, h.Stored(t), want)
+}
+
+// noticesLoss has the mark proved by a new session, before and after the loss.
+func noticesLoss(t testing.TB, _ Features, h Harness) {
+	ctx := conformance.Limited(t)
+	sink := opened(ctx, t, h)
+	witness, is := sink.(relay.Witness)
+	if !is {
+		t.Fatal("the harness can make the far end lose something, and the sink is no relay.Witness")
+	}
+	mustSend(ctx, t, sink, Envelopes(h.Destination, 1, 10))
+	mark := witness.Mark()
+	proof := func() delivery.Proof {
+		if err := sink.Open(ctx); err != nil {
+			t.Fatalf("open: %v", err)
+		}
+		proof, err := witness.Prove(ctx, mark)
+		if err != nil {
+			t.Fatalf("prove: %v", err)
+		}
+		return proof
+	}
+	if p := proof(); !p.Holds {
+		t.Fatalf("the far end has everything, and the mark does not hold: %q", p.Lost)
+	}
+	h.Lose(t)
+	if p := proof(); p.Holds || p.Lost == "" {
+		t.Fatalf("the far end lost everything; the mark holds: %t, what is lost: %q", p.Holds, p.Lost)
+	}
+}
+
+func noticesCut(t testing.TB, _ Features, h Harness) {
+	ctx := conformance.Limited(t)
+	sink := opened(ctx, t, h)
+	watcher, is := sink.(relay.Watcher)
+	if !is {
+		t.Fatal("a sink with a lasting connection is a relay.Watcher")
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	var err error
+	conformance.Returns(ctx, t, "watching with a context that has ended", func() { err = watcher.Watch(ended) })
+	if err != nil {
+		t.Fatalf("watching a connection that is well: %v", err)
+	}
+	h.Cut(t)
+	conformance.Returns(ctx, t, "watching a connection that was cut", func() { err = watcher.Watch(ctx) })
+	if err == nil {
+		t.Fatal("the loss of the connection was not noticed")
+	}
 }
 
 func resendsAfterRestart(t testing.TB, f Features, h Harness) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	natsgo "github.com/nats-io/nats.go"
@@ -48,6 +49,8 @@ const (
 	silentRefusal        broken = "says nothing about what is wrong"
 	showsSecret          broken = "shows a secret"
 	wrongVerdict         broken = "tries again what only a person can mend"
+	noticesNoLoss        broken = "takes a far end that lost everything for whole"
+	noticesNoCut         broken = "does not notice a lost connection"
 	failsAfterSecondOpen broken = "cannot be opened again"
 )
 
@@ -90,6 +93,12 @@ func (f *far) kill(t testing.TB) {
 	defer f.mu.Unlock()
 	f.stored = f.stored[:len(f.stored)-f.volatile]
 	f.volatile = 0
+}
+
+func (f *far) lose(testing.TB) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stored = nil
 }
 
 // await waits while the far end hangs. It is false when the context ends first.
@@ -173,7 +182,42 @@ type fakeSink struct {
 	last    *fakeReceipt
 }
 
-var _ relay.Sink = (*fakeSink)(nil)
+var (
+	_ relay.Sink    = (*fakeSink)(nil)
+	_ relay.Witness = (*fakeSink)(nil)
+	_ relay.Watcher = (*fakeSink)(nil)
+)
+
+func (s *fakeSink) Mark() string {
+	s.far.mu.Lock()
+	defer s.far.mu.Unlock()
+	return fmt.Sprint(len(s.far.stored))
+}
+
+func (s *fakeSink) Prove(_ context.Context, mark string) (delivery.Proof, error) {
+	if now := s.Mark(); now != mark && s.fault != noticesNoLoss {
+		return delivery.Proof{Lost: "it had " + mark + " and has " + now}, nil
+	}
+	return delivery.Proof{Holds: true}, nil
+}
+
+func (s *fakeSink) Watch(ctx context.Context) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.far.mu.Lock()
+		lost := s.session != s.far.session && s.fault != noticesNoCut
+		s.far.mu.Unlock()
+		if lost {
+			return errors.New("the connection was lost")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
 
 func (s *fakeSink) Open(ctx context.Context) error {
 	if err := ctx.Err(); err != nil && s.fault != ignoresContext {
@@ -334,7 +378,7 @@ func fakeHarness(fault broken) Harness {
 	return Harness{
 		New:     func(testing.TB) relay.Sink { return &fakeSink{far: f, fault: fault} },
 		Stored:  func(testing.TB) []message.Envelope { return stored() },
-		Restart: f.kill, Kill: f.kill, Cut: f.breakConnections,
+		Restart: f.kill, Kill: f.kill, Cut: f.breakConnections, Lose: f.lose,
 		Freeze:      func(testing.TB) func() { return f.hang() },
 		Poison:      func(e *message.Envelope) { e.Headers = append(e.Headers, message.Header{Name: "poison", Value: "1"}) },
 		Wrong:       wrong,

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pg-tide/pg-tide/internal/builtin"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/testkit/conformance"
 	"github.com/pg-tide/pg-tide/internal/transform"
@@ -111,18 +112,36 @@ func hostile() []string {
 func staysInPrefix(t testing.TB, f Features, h Harness) {
 	ctx := conformance.Limited(t)
 	technology := conformance.Technology(t, f.Technology)
-	template, err := transform.CompileTemplate(h.Template, technology.Safe)
+	batch := hostileBatch(t, h.Template, &technology)
+	sink := opened(ctx, t, h)
+	mustSend(ctx, t, sink, batch)
+	where := map[string]string{}
+	for _, e := range h.Stored(t) {
+		where[string(e.Body)] = e.Destination
+	}
+	for i := range batch {
+		if got := where[string(batch[i].Body)]; got != batch[i].Destination {
+			t.Errorf("op %q: sent to %q, stored at %q", hostile()[i], batch[i].Destination, got)
+		}
+	}
+}
+
+// hostileBatch fills hostile values into the template and fails t when one
+// leads out of the prefix.
+func hostileBatch(t testing.TB, text string, technology *builtin.Technology) []message.Envelope {
+	t.Helper()
+	template, err := transform.CompileTemplate(text, technology.Safe)
 	if err != nil {
 		t.Fatalf("compile the harness's template: %v", err)
 	}
-	prefix, behind, found := strings.Cut(h.Template, "{op}")
+	prefix, behind, found := strings.Cut(text, "{op}")
 	if !found || behind != "" || prefix == "" {
-		t.Fatalf("the harness's template %q is no prefix with {op} at its end", h.Template)
+		t.Fatalf("the harness's template %q is no prefix with {op} at its end", text)
 	}
 	// What parts one step from the next stands before the placeholder.
 	separator := prefix[len(prefix)-1:]
 	ops := hostile()
-	batch := Envelopes(h.Destination, 1, len(ops))
+	batch := Envelopes("", 1, len(ops))
 	for i, op := range ops {
 		to, err := template.Expand(&message.Message{Op: op, EventID: batch[i].EventID})
 		if err != nil {
@@ -137,15 +156,5 @@ func staysInPrefix(t testing.TB, f Features, h Harness) {
 		}
 		batch[i].Destination = to
 	}
-	sink := opened(ctx, t, h)
-	mustSend(ctx, t, sink, batch)
-	where := map[string]string{}
-	for _, e := range h.Stored(t) {
-		where[string(e.Body)] = e.Destination
-	}
-	for i := range batch {
-		if got := where[string(batch[i].Body)]; got != batch[i].Destination {
-			t.Errorf("op %q: sent to %q, stored at %q", ops[i], batch[i].Destination, got)
-		}
-	}
+	return batch
 }

@@ -59,6 +59,9 @@ type Harness struct {
 	// Cut breaks all connections that the sink has, as a network does; those
 	// that are made later pass.
 	Cut func(t testing.TB)
+	// Lose makes the far end lose all that it has stored; it goes on, empty. The
+	// sink is a relay.Witness then.
+	Lose func(t testing.TB)
 	// Freeze makes the far end hang with its connections open, until thaw is called.
 	Freeze func(t testing.TB) (thaw func())
 	// Poison changes an event into one that is refused for good, for another
@@ -87,6 +90,7 @@ func has(f Features, h Harness) map[conformance.Need]bool {
 		conformance.Kill:          h.Kill != nil,
 		conformance.Cut:           h.Cut != nil,
 		conformance.Freeze:        h.Freeze != nil,
+		conformance.Lose:          h.Lose != nil,
 		conformance.Poison:        h.Poison != nil,
 	}
 	for _, need := range conformance.Refusals() {

@@ -2,6 +2,7 @@ package sinktest
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +65,8 @@ func breaks() map[string][]broken {
 		"is read by the CloudEvents SDK in binary mode":                       {wrongAttributes, losesHeaders, trimsBodies},
 		"is read by the CloudEvents SDK in structured mode":                   {trimsBodies},
 	}
+	all["notices that the far end lost what it had acknowledged"] = []broken{noticesNoLoss, failsAfterSecondOpen}
+	all["notices while idle that its connection is lost"] = []broken{noticesNoCut}
 	for _, need := range conformance.Refusals() {
 		all[conformance.Sentence(need)] = []broken{silentRefusal, showsSecret}
 		if need != conformance.Unreachable {
@@ -100,5 +103,24 @@ func TestEveryCaseIsBrokenByAFake(t *testing.T) {
 		if len(known[c.Name]) == 0 && !slices.Contains(byHand, c.Name) {
 			t.Errorf("no fake breaks the case %q", c.Name)
 		}
+	}
+}
+
+func TestHostileValuesAreNoticedWhereNothingMakesThemSafe(t *testing.T) {
+	t.Parallel()
+	technology := conformance.Technology(t, "nats")
+	if said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, "events.{op}", &technology) }); said != "" {
+		t.Errorf("a right technology fails: %s", said)
+	}
+	technology.Safe = func(value string, _ bool) string { return value }
+	said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, "events.{op}", &technology) })
+	for _, want := range []string{`"events.*"`, `"events.a.b"`, `"events...", out of the prefix`, `"events.", out of the prefix`} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the case lacks %s; it says %s", want, said)
+		}
+	}
+	technology.Safe = func(string, bool) string { return "a/.." }
+	if said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, "hooks/{op}", &technology) }); !strings.Contains(said, "out of the prefix") {
+		t.Errorf("a path out of the prefix passes: %s", said)
 	}
 }
