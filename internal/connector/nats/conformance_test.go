@@ -38,9 +38,9 @@ func checkSink(t *testing.T, variant string, more values) {
 	sinktest.Run(t, features, func(t *testing.T) sinktest.Harness {
 		far := startFarEnd(t)
 		wrong := map[conformance.Need]func(t testing.TB) sinktest.Refusal{}
-		for need, make := range mistakes() {
+		for need, mistake := range mistakes() {
 			wrong[need] = func(t testing.TB) sinktest.Refusal {
-				config, says, hides := make(t)
+				config, says, hides := mistake(t)
 				config["subject_template"] = conformingTemplate
 				return sinktest.Refusal{End: newSink(t, config.with(more)), Says: says, Hides: hides}
 			}
@@ -73,9 +73,9 @@ func TestSourceConformance(t *testing.T) {
 		config := values{"url": far.url, "subject": "events.orders.>", "durable_name": "payments", "max_ack_pending": 200}
 		open(background(t), t, newSink(t, values{"url": far.url, "subject_template": conformingTemplate}))
 		wrong := map[conformance.Need]func(t testing.TB) sourcetest.Refusal{}
-		for need, make := range mistakes() {
+		for need, mistake := range mistakes() {
 			wrong[need] = func(t testing.TB) sourcetest.Refusal {
-				config, says, hides := make(t)
+				config, says, hides := mistake(t)
 				return sourcetest.Refusal{End: newSource(t, config.with(values{"subject": "events.orders.>"}), "db-1"), Says: says, Hides: hides}
 			}
 		}

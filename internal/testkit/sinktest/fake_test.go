@@ -41,6 +41,8 @@ const (
 	worksUnopened        broken = "works before it was opened"
 	worksClosed          broken = "works after it was closed"
 	ignoresContext       broken = "opens with a context that has ended"
+	opensFrozen          broken = "opens a far end that hangs"
+	hangsOnOpen          broken = "opens until it works, whatever the context says"
 	hangsOnClose         broken = "hangs in Close while the far end hangs"
 	forgetsWaiters       broken = "leaves those who wait alone when it is closed"
 	leaksGoroutine       broken = "leaves a goroutine"
@@ -227,7 +229,7 @@ func (s *fakeSink) Open(ctx context.Context) error {
 		return s.wrong
 	}
 	_ = s.Close(ctx)
-	if err := s.far.await(ctx, nil); err != nil && s.fault != ignoresContext {
+	if err := s.far.await(s.patience(ctx), nil); err != nil && s.fault != ignoresContext && s.fault != opensFrozen {
 		return err
 	}
 	s.far.mu.Lock()
@@ -243,6 +245,14 @@ func (s *fakeSink) Open(ctx context.Context) error {
 		go func() { select {} }()
 	}
 	return nil
+}
+
+// patience is the context that Open listens to.
+func (s *fakeSink) patience(ctx context.Context) context.Context {
+	if s.fault == hangsOnOpen {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
 }
 
 func (s *fakeSink) Close(ctx context.Context) error {

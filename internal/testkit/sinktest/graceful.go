@@ -94,8 +94,27 @@ func closesAmid(t testing.TB, f Features, h Harness) {
 	}
 }
 
-// closesFrozen has the five seconds in mind that a relay has to go, and leaves
-// room for a slow machine.
+// givesUpFrozen opens, for a moment, a far end that hangs.
+func givesUpFrozen(t testing.TB, _ Features, h Harness) {
+	ctx := conformance.Limited(t)
+	sink := h.New(t)
+	thaw := h.Freeze(t)
+	short, cancel := context.WithTimeout(ctx, moment)
+	defer cancel()
+	var err error
+	conformance.Returns(ctx, t, "opening a far end that hangs, after its context has ended,", func() { err = sink.Open(short) })
+	thaw()
+	if err == nil {
+		t.Error("a far end that hangs was opened")
+	}
+	conformance.Retry(ctx, t, func() error { return sink.Open(ctx) })
+	closed(ctx, t, sink)
+}
+
+// closing bounds Close with the five seconds in mind that a relay has to go,
+// and leaves room for a slow machine.
+const closing = 30 * time.Second
+
 func closesFrozen(t testing.TB, f Features, h Harness) {
 	ctx := conformance.Limited(t)
 	sink := opened(ctx, t, h)
@@ -104,7 +123,7 @@ func closesFrozen(t testing.TB, f Features, h Harness) {
 	short, cancel := context.WithTimeout(ctx, moment)
 	defer cancel()
 	conformance.Returns(ctx, t, "sending to a far end that hangs", func() { _ = send(short, sink, Envelopes(h.Destination, 1, 100)) })
-	soon, enough := context.WithTimeout(ctx, 30*time.Second)
+	soon, enough := context.WithTimeout(ctx, closing)
 	defer enough()
 	conformance.Returns(soon, t, "closing while the far end hangs", func() { closed(ctx, t, sink) })
 }

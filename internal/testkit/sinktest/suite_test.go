@@ -66,6 +66,7 @@ func breaks() map[string][]broken {
 		"is read by the CloudEvents SDK in structured mode":                   {trimsBodies},
 	}
 	all["notices that the far end lost what it had acknowledged"] = []broken{noticesNoLoss, failsAfterSecondOpen}
+	all["gives up opening a far end that hangs"] = []broken{opensFrozen, hangsOnOpen}
 	all["notices while idle that its connection is lost"] = []broken{noticesNoCut}
 	for _, need := range conformance.Refusals() {
 		all[conformance.Sentence(need)] = []broken{silentRefusal, showsSecret}

@@ -32,6 +32,7 @@ func cases() []testCase {
 		conformance.Promise(conformance.Strict, "an unknown key is an error with a suggestion", knowsItsKeys),
 		conformance.Promise(conformance.Graceful, "returns when the context ends", givesUp),
 		conformance.Promise(conformance.Graceful, "gives up opening when the context ends", givesUpOpening),
+		conformance.Promise(conformance.Graceful, "gives up opening a far end that hangs", givesUpFrozen, conformance.Freeze),
 		conformance.Promise(conformance.Graceful, "fails before it was opened", failsUnopened),
 		conformance.Promise(conformance.Graceful, "can be opened and closed again and again", opensAgain),
 		conformance.Promise(conformance.Graceful, "closes while it waits for messages", closesWaiting),

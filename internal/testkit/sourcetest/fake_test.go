@@ -41,6 +41,7 @@ const (
 	worksClosed       broken = "works after it was closed"
 	cannotOpenAgain   broken = "cannot be opened again"
 	sleepsOn          broken = "does not wake who waits when it is closed"
+	opensFrozen       broken = "opens a far end that hangs"
 	hangsOnClose      broken = "hangs in Close while the far end hangs"
 	leaksGoroutine    broken = "leaves a goroutine"
 	deliversForever   broken = "delivers without end while nothing is acknowledged"
@@ -83,6 +84,23 @@ func (f *far) hang(testing.TB) (thaw func()) {
 	return func() { f.change(func() { f.frozen = false }) }
 }
 
+// await waits while the far end hangs.
+func (f *far) await(ctx context.Context) error {
+	for {
+		f.mu.Lock()
+		frozen, changed := f.frozen, f.changed
+		f.mu.Unlock()
+		if !frozen {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 func (f *far) publish(envelopes []message.Envelope) {
 	f.change(func() {
 		for _, e := range envelopes {
@@ -116,6 +134,9 @@ func (s *fakeSource) Open(ctx context.Context) error {
 		return s.wrong
 	}
 	_ = s.Close(ctx)
+	if err := s.far.await(ctx); err != nil && s.fault != opensFrozen && s.fault != opensAnyway {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.opens++; s.opens > 1 && s.fault == cannotOpenAgain {

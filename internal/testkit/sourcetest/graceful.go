@@ -102,8 +102,27 @@ func closesWaiting(t testing.TB, _ Features, h Harness) {
 	}
 }
 
-// closesFrozen has the five seconds in mind that a relay has to go, and leaves
-// room for a slow machine.
+// givesUpFrozen opens, for a moment, a far end that hangs.
+func givesUpFrozen(t testing.TB, _ Features, h Harness) {
+	ctx := conformance.Limited(t)
+	source := h.New(t)
+	thaw := h.Freeze(t)
+	short, cancel := context.WithTimeout(ctx, moment)
+	defer cancel()
+	var err error
+	conformance.Returns(ctx, t, "opening a far end that hangs, after its context has ended,", func() { err = source.Open(short) })
+	thaw()
+	if err == nil {
+		t.Error("a far end that hangs was opened")
+	}
+	conformance.Retry(ctx, t, func() error { return source.Open(ctx) })
+	closed(ctx, t, source)
+}
+
+// closing bounds Close with the five seconds in mind that a relay has to go,
+// and leaves room for a slow machine.
+const closing = 30 * time.Second
+
 func closesFrozen(t testing.TB, _ Features, h Harness) {
 	ctx := conformance.Limited(t)
 	source := opened(ctx, t, h)
@@ -111,7 +130,7 @@ func closesFrozen(t testing.TB, _ Features, h Harness) {
 	fetch(ctx, t, source, 10)
 	thaw := h.Freeze(t)
 	defer thaw()
-	soon, enough := context.WithTimeout(ctx, 30*time.Second)
+	soon, enough := context.WithTimeout(ctx, closing)
 	defer enough()
 	conformance.Returns(soon, t, "closing while the far end hangs", func() { closed(ctx, t, source) })
 }

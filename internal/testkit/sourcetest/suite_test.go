@@ -65,6 +65,7 @@ func breaks() map[string][]broken {
 		"reads what the CloudEvents SDK writes in binary mode":                {losesAttributes, losesHeaders},
 		"reads what the CloudEvents SDK writes in structured mode":            {losesAttributes, trimsBodies},
 	}
+	all["gives up opening a far end that hangs"] = []broken{opensFrozen}
 	for _, need := range conformance.Refusals() {
 		all[conformance.Sentence(need)] = []broken{silentRefusal, showsSecret}
 		if need != conformance.Unreachable {
