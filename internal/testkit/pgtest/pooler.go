@@ -40,6 +40,7 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 10
 max_client_conn = 200
+server_login_retry = 1
 `, server.Port, server.Password, port)
 	// Another user reads it. The password in it dies with the test.
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
