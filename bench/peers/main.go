@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/pg-tide/pg-tide/bench/peers/claims"
 	"github.com/pg-tide/pg-tide/bench/peers/contest"
 	"github.com/pg-tide/pg-tide/bench/peers/decoding"
 	"github.com/pg-tide/pg-tide/bench/peers/insert"
@@ -40,6 +42,9 @@ func run() error {
 	defer cancel()
 	if len(os.Args) == 3 && os.Args[1] == "loop" {
 		return loop(ctx, os.Args[2])
+	}
+	if len(os.Args) == 4 && os.Args[1] == "work" {
+		return work(ctx, os.Args[2], os.Args[3])
 	}
 	return measure(ctx)
 }
@@ -80,6 +85,27 @@ func loop(ctx context.Context, name string) error {
 	return nil // it was told to stop
 }
 
+// work settles so many messages and says how fast.
+func work(ctx context.Context, name, number string) error {
+	messages, err := strconv.Atoi(number)
+	if err != nil {
+		return err
+	}
+	t, err := target.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	switch name {
+	case "tide-sql":
+		return claims.SQL(ctx, t.Postgres, messages, os.Stdout)
+	case "tide-library":
+		return claims.Library(ctx, t.Postgres, messages, os.Stdout)
+	case "river":
+		return river.Work(ctx, t.Postgres, messages, os.Stdout)
+	}
+	return fmt.Errorf("there is no worker %q", name)
+}
+
 func measure(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -94,6 +120,7 @@ func measure(ctx context.Context) error {
 	flag.IntVar(&o.Rounds, "rounds", 3, "rounds, after a smaller one that warms up")
 	flag.DurationVar(&o.Writing, "writing", 12*time.Second, "how long overlapping transactions are written")
 	flag.StringVar(&only, "only", "", "words of the peers' names, by commas; all without it")
+	flag.StringVar(&o.Part, "part", "", "measure one part alone: forward, reverse, publish, overlap or work")
 	flag.StringVar(&path, "json", "", "a file to write the report to")
 	flag.StringVar(&markdown, "markdown", "", "a report to print as the tables of docs/peers.md; nothing is measured")
 	flag.Parse()

@@ -31,6 +31,8 @@ type Options struct {
 	Writing time.Duration
 	// Only names contestants to run beside ours; none means all.
 	Only []string
+	// Part is the one to measure; empty means all of them.
+	Part string
 	// Progress gets what is going on.
 	Progress io.Writer
 }
@@ -49,7 +51,7 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	r.Machine.PostgreSQL = p.admin.PgConn().ParameterStatus("server_version")
 	r.Machine.NATS = p.nats.ConnectedServerVersion()
 	server, err := p.debezium(ctx)
-	if err != nil {
+	if err != nil && o.Part != "work" {
 		r.LeftOut = append(r.LeftOut, LeftOut{Name: "Debezium Server", Why: err.Error()})
 	}
 	outs, ins := chosen(outboxes(o, server), o.Only), chosenInboxes(inboxes(o), o.Only)
@@ -59,15 +61,27 @@ func Run(ctx context.Context, o Options) (r *Report, err error) {
 	for i := range ins {
 		r.In = append(r.In, &Line{Name: ins[i].name, Version: ins[i].version, Events: o.backlog(ins[i].slow, 1)})
 	}
-	for _, part := range []func(ctx context.Context) error{
-		func(ctx context.Context) error { return p.forward(ctx, outs, r.Out) },
-		func(ctx context.Context) error { return p.reverse(ctx, ins, r.In) },
-		func(ctx context.Context) error { return p.publish(ctx, outs, r.Out) },
-		func(ctx context.Context) error { return p.overlap(ctx, outs, r.Out) },
+	known := false
+	for _, part := range []struct {
+		name string
+		run  func(ctx context.Context) error
+	}{
+		{"forward", func(ctx context.Context) error { return p.forward(ctx, outs, r.Out) }},
+		{"reverse", func(ctx context.Context) error { return p.reverse(ctx, ins, r.In) }},
+		{"publish", func(ctx context.Context) error { return p.publish(ctx, outs, r.Out) }},
+		{"overlap", func(ctx context.Context) error { return p.overlap(ctx, outs, r.Out) }},
+		{"work", func(ctx context.Context) (err error) { r.Work, err = p.work(ctx, workers()); return err }},
 	} {
-		if err := part(ctx); err != nil {
+		if o.Part != "" && o.Part != part.name {
+			continue
+		}
+		known = true
+		if err := part.run(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if !known {
+		return nil, fmt.Errorf("there is no part %q", o.Part)
 	}
 	r.leaveOut()
 	r.compare()
@@ -89,7 +103,7 @@ func (o Options) backlog(slow bool, round int) int {
 
 // debezium unpacks Debezium Server.
 func (p *place) debezium(ctx context.Context) (*debezium.Server, error) {
-	if !wanted("Debezium Server", p.options.Only) {
+	if !wanted("Debezium Server", p.options.Only) || p.options.Part == "work" {
 		return nil, errors.New("not asked for")
 	}
 	p.say("unpacking Debezium Server")

@@ -9,6 +9,20 @@ import (
 
 // Markdown writes the tables of docs/peers.md.
 func (r *Report) Markdown(out io.Writer) {
+	if r.measured() {
+		r.markdownWays(out)
+	}
+	if len(r.Work) == 0 {
+		return
+	}
+	fmt.Fprintf(out, "\n| no-op messages claimed and completed | backlog | messages/s (least to greatest) | of %s |\n|---|---|---|---|\n", r.Work[len(r.Work)-1].Name)
+	for _, l := range r.Work {
+		fmt.Fprintf(out, "| %s | %s | %s (%s to %s) | %.2f× (%.2f to %.2f) |\n", l.Name, thousands(float64(l.Events)),
+			thousands(l.Median), thousands(least(l.Rates)), thousands(greatest(l.Rates)), l.Ratio.Median, l.Ratio.Low, l.Ratio.High)
+	}
+}
+
+func (r *Report) markdownWays(out io.Writer) {
 	fmt.Fprintln(out, "| PostgreSQL to JetStream | backlog | events/s (least to greatest) | of its second half | pg_tide is | commits/s | lost, doubled, invented, out of order | the same, killed three times |")
 	fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|")
 	for _, l := range r.Out {

@@ -24,6 +24,8 @@ type Report struct {
 	// Out and In begin with ours.
 	Out []*Line `json:"out"`
 	In  []*Line `json:"in"`
+	// Work ends with the peer that ours are compared with.
+	Work []*Line `json:"work,omitempty"`
 	// Ahead is what ours is of the fastest peer, by the median of rounds.
 	OutAhead Ahead     `json:"out_ahead"`
 	InAhead  Ahead     `json:"in_ahead"`
@@ -118,6 +120,29 @@ func (r *Report) Print(out io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(out, "\n%s, %d processors, PostgreSQL %s, NATS %s, %s, load %.1f at the start; %d rounds in %.0f seconds\n",
 		m.System, m.Processors, m.PostgreSQL, m.NATS, m.Go, m.Load, r.Rounds, r.TookSeconds)
+	if r.measured() {
+		r.printWays(out)
+	}
+	if len(r.Work) > 0 {
+		fmt.Fprintf(out, "\nMessages claimed and completed that ask for nothing, %d of %d B\n", r.Events, r.Size)
+		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "  \tmessages/s (spread)\tof "+r.Work[len(r.Work)-1].Name)
+		for _, l := range r.Work {
+			fmt.Fprintf(table, "  %s\t%s\t%.2f times (%.2f to %.2f)\n", l.Name, l.spread(), l.Ratio.Median, l.Ratio.Low, l.Ratio.High)
+		}
+		_ = table.Flush() // whoever reads has gone: nobody is left to tell
+	}
+	for _, l := range r.LeftOut {
+		fmt.Fprintf(out, "left out: %s: %s\n", l.Name, l.Why)
+	}
+}
+
+// measured tells whether more than the work was.
+func (r *Report) measured() bool {
+	return slices.ContainsFunc(slices.Concat(r.Out, r.In), func(l *Line) bool { return len(l.Rates) > 0 || len(l.Commits) > 0 || l.Overlap != nil })
+}
+
+func (r *Report) printWays(out io.Writer) {
 	fmt.Fprintf(out, "\nPostgreSQL to JetStream, %d B a payload\n", r.Size)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "  \tbacklog\tevents/s (spread)\tsecond half\tpg_tide is\tcommits/s\tlost/doubled/invented/out of order of\twith kills")
@@ -134,9 +159,6 @@ func (r *Report) Print(out io.Writer) {
 	_ = table.Flush() // as above
 	fmt.Fprintf(out, "\npg_tide is %.2f times the fastest peer on the way out (%s), %.2f times on the way in (%s)\n",
 		r.OutAhead.Times, r.OutAhead.Of, r.InAhead.Times, r.InAhead.Of)
-	for _, l := range r.LeftOut {
-		fmt.Fprintf(out, "left out: %s: %s\n", l.Name, l.Why)
-	}
 }
 
 func (l *Line) spread() string {

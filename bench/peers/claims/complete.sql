@@ -1,0 +1,1 @@
+select tide.inbox_complete('orders', $1, $2)

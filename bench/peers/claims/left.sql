@@ -1,0 +1,1 @@
+select count(*) from tide.orders_inbox where processed_at is null
