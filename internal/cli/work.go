@@ -43,8 +43,10 @@ What the program's exit code says:
 
 The program finds in its environment PG_TIDE_EVENT_ID, PG_TIDE_EVENT_TYPE,
 PG_TIDE_STREAM, PG_TIDE_KEY, PG_TIDE_OP, PG_TIDE_SOURCE, PG_TIDE_ATTEMPTS,
-PG_TIDE_HEADERS (JSON) and PG_TIDE_INBOX. It may be run twice for a message when
-the machine dies before its end is noted: the event id tells.`,
+PG_TIDE_HEADERS (JSON) and PG_TIDE_INBOX. What is longer than the system takes
+(128 KiB) is left out, and PG_TIDE_LEFT_OUT names it; --message has all of it.
+Of what the program writes the last 64 KiB are shown. It may be run twice for a
+message when the machine dies before its end is noted: the event id tells.`,
 		Example: `  pg-tide work payment_triggers --exec './charge'
   pg-tide work payment_triggers --exec 'curl -sf --json @- https://payments.example/charge' --concurrency 4
   pg-tide work payment_triggers --exec 'jq -c .' --message`,
