@@ -39,8 +39,14 @@ func measurements() []measurement {
 		{"work", "workers that claim and complete all of an inbox", func(ctx context.Context, b *run) ([]report.Result, error) {
 			return working.Work(ctx, b.World, b.working())
 		}},
+		{churnCase, "fifty times the events through an inbox; only when named", func(ctx context.Context, b *run) ([]report.Result, error) {
+			return working.Churn(ctx, b.World, b.working())
+		}},
 	}
 }
+
+// churnCase takes longer than all others and is measured only when it is named.
+const churnCase = "churn"
 
 // CaseNames are the names of all cases.
 func CaseNames() []string {

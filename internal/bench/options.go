@@ -12,7 +12,7 @@ import (
 
 // Options say what is measured, and where.
 type Options struct {
-	// Cases are names of Cases; none means all.
+	// Cases are names of Cases; none means all but churn.
 	Cases []string
 	// Rounds is how often each contender runs; the first round warms up and
 	// is not counted.
@@ -66,7 +66,7 @@ func (o *Options) world() world.Options {
 }
 
 func needsNATS(name string) bool {
-	return !slices.Contains([]string{"publish", "bulk", "inbox", "work"}, name)
+	return !slices.Contains([]string{"publish", "bulk", "inbox", "work", churnCase}, name)
 }
 
 // settle fills in the defaults and checks the rest.
@@ -87,7 +87,7 @@ func (o Options) settle() (Options, error) {
 		}
 	}
 	if len(o.Cases) == 0 {
-		o.Cases = CaseNames()
+		o.Cases = slices.DeleteFunc(CaseNames(), func(name string) bool { return name == churnCase })
 	}
 	if o.Rounds < 1 || o.Rounds > 1000 {
 		return o, wrong("--rounds is %d; it must be from 1 to 1000", o.Rounds)

@@ -1,0 +1,1 @@
+select (tide.inbox_maintain('arrived') ->> 'more')::boolean
