@@ -54,7 +54,7 @@ begin
                 inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,
                 inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
                 inbox_forget, inbox_exchange, inbox_maintain_waits,
-                inbox_create_lease_indexes, inbox_check_claim, inbox_check_lease, inbox_check_retry, inbox_source, inbox_start, inbox_start_at, inbox_expire,
+                inbox_create_lease_indexes, inbox_check_claim, inbox_check_lease, inbox_check_retry, inbox_source, inbox_prepare, inbox_start, inbox_start_at, inbox_expire,
                 inbox_candidates, inbox_with_lease, inbox_refuse_lease, inbox_count_dead,
                 inbox_message_id, inbox_backoff, inbox_describe, inbox_describe_memory, copy_grants,
                 relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,

@@ -1114,6 +1114,10 @@ set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
+-- Values are handed over as text, and in these styles they come back the same;
+-- 'SQL' writes zones as abbreviations, of which some are read as another's.
+set datestyle = 'ISO'
+set intervalstyle = 'postgres'
 as $$
 declare
     settings tide.inbox;
@@ -1145,11 +1149,11 @@ begin
                 continue when cardinality(ids) < max_messages;
             end if;
             exit when cardinality(ids) = 0;
-            execute format(
+            execute format('execute %I (%L, %L, %L, %L)', tide.inbox_prepare(format(
                 'update %s m
                 set lease_token = $3, leased_by = $4, attempts = m.attempts + 1, next_attempt_at = clock_timestamp() + $2
-                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1', source)
-            using ids, lease, token, worker;
+                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1', source),
+                'bigint[], interval, pg_catalog.uuid, pg_catalog.text'), ids, lease, token, worker);
             taken := ids;
             exit;
         exception
@@ -1159,18 +1163,48 @@ begin
     end loop;
     -- Not by the update itself: rows that it returned before it failed would be
     -- returned although their leases were undone.
-    return query execute format(
+    return query execute format('execute %I (%L)', tide.inbox_prepare(format(
         'select m.id, m.event_id, m.source, m.stream, m.key, m.op, m.event_type, m.payload, m.headers,
             m.received_at, m.attempts, m.lease_token
         from %s m
         where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1
-        order by m.id', source)
-    using taken;
+        order by m.id', source), 'bigint[]'), taken);
 end
 $$;
 comment on function tide.inbox_claim(text, text, integer, interval) is
 'Takes messages for a worker, oldest first, for as long as the lease lasts; passes over what others have. In an ordered inbox one message of a key is given out at a time. Each row has the token that tide.inbox_complete, tide.inbox_fail, tide.inbox_release and tide.inbox_extend ask for.
 Example: select id, payload, lease_token from tide.inbox_claim(''payment_triggers'', ''worker-1'', max_messages => 100);';
+
+-- Statements about one inbox are planned once in a session and not with each
+-- call, which is a quarter of what a claim costs. The name is that of the text,
+-- since which part the text names changes.
+--
+-- Whoever calls us may prepare statements too, and we run this one with our
+-- rights. So it is taken for ours only when all of its text is the same; what
+-- that means does not depend on who prepared it: types are named with their
+-- schema, nothing in it is read differently by a setting, and PostgreSQL looks
+-- names up again under the search_path of the one that executes.
+create or replace function tide.inbox_prepare(statement text, types text) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    called text := 'tide_' || md5(statement);
+    whole  text := format('prepare %I (%s) as %s', called, types, statement);
+    known  text := (select case when p.from_sql then p.statement else '' end from pg_prepared_statements p where p.name = called);
+begin
+    if known is distinct from whole then
+        if known is not null then
+            execute format('deallocate %I', called);
+        end if;
+        execute whole;
+    end if;
+    return called;
+end
+$$;
+comment on function tide.inbox_prepare(text, text) is
+'The name of a prepared statement of this session that is this one.';
 
 -- What to look for an inbox's messages in: the relation, or the one partition
 -- that has any, for which a statement is planned in a third of the time.
@@ -1291,6 +1325,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     look  bigint := 5 * max_messages + 50;
+    found text;
     seen  bigint;
     start record;
     begun timestamptz := clock_timestamp();
@@ -1299,60 +1334,60 @@ declare
     first_due   timestamptz;
 begin
     start := tide.inbox_start(settings.id, begun);
-    loop
-        execute format(
-            'with ready as materialized (
-                (select m.id, m.key, m.next_attempt_at, false as expired
+    found := tide.inbox_prepare(format(
+        'with ready as materialized (
+            (select m.id, m.key, m.next_attempt_at, false as expired
+            from %1$s m
+            where m.id >= $5 and num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
+            order by m.id
+            limit $3)
+            union all
+            (select m.id, m.key, m.next_attempt_at, m.lease_token is not null
+            from %1$s m
+            where m.next_attempt_at between $6 and $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
+            order by m.next_attempt_at
+            limit $3)
+        ),
+        taken as (
+            select l.id
+            from (
+                select k.id, k.key, '||case when settings.ordered then '
+                    k.key is null or row_number() over (partition by k.key order by k.id) = 1' else 'true' end||' as first, k.expired
+                from ready k
+                order by k.id
+                offset 0) r
+            cross join lateral (
+                select m.id
                 from %1$s m
-                where m.id >= $5 and num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
-                order by m.id
-                limit $3)
-                union all
-                (select m.id, m.key, m.next_attempt_at, m.lease_token is not null
-                from %1$s m
-                where m.next_attempt_at between $6 and $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
-                order by m.next_attempt_at
-                limit $3)
-            ),
-            taken as (
-                select l.id
-                from (
-                    select k.id, k.key, '||case when settings.ordered then '
-                        k.key is null or row_number() over (partition by k.key order by k.id) = 1' else 'true' end||' as first, k.expired
-                    from ready k
-                    order by k.id
-                    offset 0) r
-                cross join lateral (
-                    select m.id
-                    from %1$s m
-                    where m.id = r.id and num_nonnulls(m.processed_at, m.dead_at) < 1
-                        and m.lease_token is null and (m.next_attempt_at is null or m.next_attempt_at <= $4)
-                    for update skip locked) l
-                where r.first and not r.expired'||case when settings.ordered then '
-                    and (r.key is null
+                where m.id = r.id and num_nonnulls(m.processed_at, m.dead_at) < 1
+                    and m.lease_token is null and (m.next_attempt_at is null or m.next_attempt_at <= $4)
+                for update skip locked) l
+            where r.first and not r.expired'||case when settings.ordered then '
+                and (r.key is null
+                    or (select 1 from %1$s b
+                        where b.key = r.key and b.lease_token is not null
+                        limit 1) is null
+                    -- mostly nothing waits after a failure, which is asked once
+                    and (not (select exists (
+                            select from %1$s b
+                            where b.next_attempt_at is not null and b.lease_token is null
+                                and num_nonnulls(b.processed_at, b.dead_at) < 1))
                         or (select 1 from %1$s b
-                            where b.key = r.key and b.lease_token is not null
-                            limit 1) is null
-                        -- mostly nothing waits after a failure, which is asked once
-                        and (not (select exists (
-                                select from %1$s b
-                                where b.next_attempt_at is not null and b.lease_token is null
-                                    and num_nonnulls(b.processed_at, b.dead_at) < 1))
-                            or (select 1 from %1$s b
-                            where b.key = r.key and b.id < r.id
-                                and b.next_attempt_at is not null and b.lease_token is null
-                                and num_nonnulls(b.processed_at, b.dead_at) < 1
-                            limit 1) is null))' else '' end||'
-                limit $2
-            )
-            select (select count(*) from ready),
-                   (select count(*) > 0 from ready r where r.expired),
-                   coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select m.id from %1$s m where m.inbox_id = $1 order by m.inbox_id desc, m.id desc limit 1)),
-                   coalesce((select min(r.next_attempt_at) from ready r), $4),
-                   array(select t.id from taken t)',
-            source)
-        into seen, expired, first_ready, first_due, ids
-        using settings.id, max_messages, look, clock_timestamp(), start.id, start.due;
+                        where b.key = r.key and b.id < r.id
+                            and b.next_attempt_at is not null and b.lease_token is null
+                            and num_nonnulls(b.processed_at, b.dead_at) < 1
+                        limit 1) is null))' else '' end||'
+            limit $2
+        )
+        select (select count(*) from ready),
+               (select count(*) > 0 from ready r where r.expired),
+               coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select m.id from %1$s m where m.inbox_id = $1 order by m.inbox_id desc, m.id desc limit 1)),
+               coalesce((select min(r.next_attempt_at) from ready r), $4),
+               array(select t.id from taken t)',
+        source), 'integer, integer, bigint, timestamp with time zone, bigint, timestamp with time zone');
+    loop
+        execute format('execute %I (%L, %L, %L, %L, %L, %L)', found, settings.id, max_messages, look, clock_timestamp(), start.id, start.due)
+        into seen, expired, first_ready, first_due, ids;
         expired := expired and ask_expired;
         if cardinality(ids) = 0 and seen < look and not start.whole and start.cheap then
             -- Nothing: a message that became visible late may lie further back.
@@ -1457,7 +1492,8 @@ create or replace function tide.inbox_with_lease(
     lease_token uuid,
     ids         bigint[],
     change      text,
-    pause       interval default null
+    pause       interval default null,
+    again       boolean  default true
 ) returns bigint
 language plpgsql
 volatile
@@ -1468,11 +1504,13 @@ set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
+set intervalstyle = 'postgres'
 as $$
 declare
-    settings tide.inbox;
-    changed  bigint[];
-    lost     bigint[];
+    settings  tide.inbox;
+    statement text;
+    changed   bigint[];
+    lost      bigint[];
 begin
     if lease_token is null or ids is null or array_position(ids, null) is not null then
         raise exception using
@@ -1486,16 +1524,20 @@ begin
         perform tide.inbox_id(inbox);
     end if;
     -- Once: unlike others, a message that is leased is never moved to another part.
-    execute format(
+    statement := format(
         'with changed as (
             update %s m set %s
             where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token = $2
             returning m.id
         )
         select coalesce(array_agg(c.id), ''{}'') from changed c',
-        tide.inbox_source(settings), change)
-    into changed
-    using ids, lease_token, pause;
+        tide.inbox_source(settings), change);
+    if again then
+        execute format('execute %I (%L, %L, %L)', tide.inbox_prepare(statement, 'bigint[], pg_catalog.uuid, interval'), ids, lease_token, pause)
+        into changed;
+    else
+        execute statement into changed using ids, lease_token, pause;
+    end if;
     if cardinality(changed) < cardinality(ids) then
         lost := array(select i from unnest(ids) i except select c from unnest(changed) c);
         if cardinality(lost) > 0 then
@@ -1505,8 +1547,8 @@ begin
     return cardinality(changed);
 end
 $$;
-comment on function tide.inbox_with_lease(text, uuid, bigint[], text, interval) is
-'Changes messages that a lease holds; an error when it does not hold all of them.';
+comment on function tide.inbox_with_lease(text, uuid, bigint[], text, interval, boolean) is
+'Changes messages that a lease holds; an error when it does not hold all of them. Again says that the same change will be made again, to other messages, so that it is kept prepared.';
 
 -- Says of the first of the messages why the lease is not good for it.
 create or replace function tide.inbox_refuse_lease(inbox text, lease_token uuid, ids bigint[]) returns void
@@ -1613,7 +1655,7 @@ begin
         'last_error = %L, lease_token = null, leased_by = null,
         dead_at = case when %L or m.attempts >= %s then clock_timestamp() end,
         next_attempt_at = clock_timestamp() + coalesce($3, tide.inbox_backoff(m.attempts))',
-        coalesce(error, ''), coalesce(give_up, false), settings.max_attempts), retry_in);
+        coalesce(error, ''), coalesce(give_up, false), settings.max_attempts), retry_in, again => false);
     return tide.inbox_count_dead(inbox, ids);
 end
 $$;
@@ -1994,6 +2036,12 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+-- Rows are found by their keys, whatever statistics say of the inbox: taken while
+-- it was small they would have it read whole.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     inbox_id  integer := tide.inbox_id(inbox);
@@ -2069,6 +2117,11 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+-- As in tide.inbox_mark_processed.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     settings tide.inbox;
@@ -6575,7 +6628,7 @@ begin
                 inbox_memory_key, inbox_known, inbox_changed, inbox_horizon, inbox_memory_open, inbox_remember,
                 inbox_remember_deleted, inbox_remember_truncated, inbox_open_parts, inbox_clean, inbox_move, inbox_truncate,
                 inbox_forget, inbox_exchange, inbox_maintain_waits,
-                inbox_create_lease_indexes, inbox_check_claim, inbox_check_lease, inbox_check_retry, inbox_source, inbox_start, inbox_start_at, inbox_expire,
+                inbox_create_lease_indexes, inbox_check_claim, inbox_check_lease, inbox_check_retry, inbox_source, inbox_prepare, inbox_start, inbox_start_at, inbox_expire,
                 inbox_candidates, inbox_with_lease, inbox_refuse_lease, inbox_count_dead,
                 inbox_message_id, inbox_backoff, inbox_describe, inbox_describe_memory, copy_grants,
                 relay_set, relay_switch, rewind_first_id, rewind_count, node_look, outbox_raise_ids, pipeline_find, pipeline_describe, pipeline_forget_position,

@@ -38,6 +38,10 @@ set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
+-- Values are handed over as text, and in these styles they come back the same;
+-- 'SQL' writes zones as abbreviations, of which some are read as another's.
+set datestyle = 'ISO'
+set intervalstyle = 'postgres'
 as $$
 declare
     settings tide.inbox;
@@ -69,11 +73,11 @@ begin
                 continue when cardinality(ids) < max_messages;
             end if;
             exit when cardinality(ids) = 0;
-            execute format(
+            execute format('execute %I (%L, %L, %L, %L)', tide.inbox_prepare(format(
                 'update %s m
                 set lease_token = $3, leased_by = $4, attempts = m.attempts + 1, next_attempt_at = clock_timestamp() + $2
-                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1', source)
-            using ids, lease, token, worker;
+                where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1', source),
+                'bigint[], interval, pg_catalog.uuid, pg_catalog.text'), ids, lease, token, worker);
             taken := ids;
             exit;
         exception
@@ -83,18 +87,48 @@ begin
     end loop;
     -- Not by the update itself: rows that it returned before it failed would be
     -- returned although their leases were undone.
-    return query execute format(
+    return query execute format('execute %I (%L)', tide.inbox_prepare(format(
         'select m.id, m.event_id, m.source, m.stream, m.key, m.op, m.event_type, m.payload, m.headers,
             m.received_at, m.attempts, m.lease_token
         from %s m
         where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1
-        order by m.id', source)
-    using taken;
+        order by m.id', source), 'bigint[]'), taken);
 end
 $$;
 comment on function tide.inbox_claim(text, text, integer, interval) is
 'Takes messages for a worker, oldest first, for as long as the lease lasts; passes over what others have. In an ordered inbox one message of a key is given out at a time. Each row has the token that tide.inbox_complete, tide.inbox_fail, tide.inbox_release and tide.inbox_extend ask for.
 Example: select id, payload, lease_token from tide.inbox_claim(''payment_triggers'', ''worker-1'', max_messages => 100);';
+
+-- Statements about one inbox are planned once in a session and not with each
+-- call, which is a quarter of what a claim costs. The name is that of the text,
+-- since which part the text names changes.
+--
+-- Whoever calls us may prepare statements too, and we run this one with our
+-- rights. So it is taken for ours only when all of its text is the same; what
+-- that means does not depend on who prepared it: types are named with their
+-- schema, nothing in it is read differently by a setting, and PostgreSQL looks
+-- names up again under the search_path of the one that executes.
+create or replace function tide.inbox_prepare(statement text, types text) returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    called text := 'tide_' || md5(statement);
+    whole  text := format('prepare %I (%s) as %s', called, types, statement);
+    known  text := (select case when p.from_sql then p.statement else '' end from pg_prepared_statements p where p.name = called);
+begin
+    if known is distinct from whole then
+        if known is not null then
+            execute format('deallocate %I', called);
+        end if;
+        execute whole;
+    end if;
+    return called;
+end
+$$;
+comment on function tide.inbox_prepare(text, text) is
+'The name of a prepared statement of this session that is this one.';
 
 -- What to look for an inbox's messages in: the relation, or the one partition
 -- that has any, for which a statement is planned in a third of the time.
@@ -215,6 +249,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     look  bigint := 5 * max_messages + 50;
+    found text;
     seen  bigint;
     start record;
     begun timestamptz := clock_timestamp();
@@ -223,60 +258,60 @@ declare
     first_due   timestamptz;
 begin
     start := tide.inbox_start(settings.id, begun);
-    loop
-        execute format(
-            'with ready as materialized (
-                (select m.id, m.key, m.next_attempt_at, false as expired
+    found := tide.inbox_prepare(format(
+        'with ready as materialized (
+            (select m.id, m.key, m.next_attempt_at, false as expired
+            from %1$s m
+            where m.id >= $5 and num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
+            order by m.id
+            limit $3)
+            union all
+            (select m.id, m.key, m.next_attempt_at, m.lease_token is not null
+            from %1$s m
+            where m.next_attempt_at between $6 and $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
+            order by m.next_attempt_at
+            limit $3)
+        ),
+        taken as (
+            select l.id
+            from (
+                select k.id, k.key, '||case when settings.ordered then '
+                    k.key is null or row_number() over (partition by k.key order by k.id) = 1' else 'true' end||' as first, k.expired
+                from ready k
+                order by k.id
+                offset 0) r
+            cross join lateral (
+                select m.id
                 from %1$s m
-                where m.id >= $5 and num_nonnulls(m.processed_at, m.dead_at, m.next_attempt_at) < 1
-                order by m.id
-                limit $3)
-                union all
-                (select m.id, m.key, m.next_attempt_at, m.lease_token is not null
-                from %1$s m
-                where m.next_attempt_at between $6 and $4 and num_nonnulls(m.processed_at, m.dead_at) < 1
-                order by m.next_attempt_at
-                limit $3)
-            ),
-            taken as (
-                select l.id
-                from (
-                    select k.id, k.key, '||case when settings.ordered then '
-                        k.key is null or row_number() over (partition by k.key order by k.id) = 1' else 'true' end||' as first, k.expired
-                    from ready k
-                    order by k.id
-                    offset 0) r
-                cross join lateral (
-                    select m.id
-                    from %1$s m
-                    where m.id = r.id and num_nonnulls(m.processed_at, m.dead_at) < 1
-                        and m.lease_token is null and (m.next_attempt_at is null or m.next_attempt_at <= $4)
-                    for update skip locked) l
-                where r.first and not r.expired'||case when settings.ordered then '
-                    and (r.key is null
+                where m.id = r.id and num_nonnulls(m.processed_at, m.dead_at) < 1
+                    and m.lease_token is null and (m.next_attempt_at is null or m.next_attempt_at <= $4)
+                for update skip locked) l
+            where r.first and not r.expired'||case when settings.ordered then '
+                and (r.key is null
+                    or (select 1 from %1$s b
+                        where b.key = r.key and b.lease_token is not null
+                        limit 1) is null
+                    -- mostly nothing waits after a failure, which is asked once
+                    and (not (select exists (
+                            select from %1$s b
+                            where b.next_attempt_at is not null and b.lease_token is null
+                                and num_nonnulls(b.processed_at, b.dead_at) < 1))
                         or (select 1 from %1$s b
-                            where b.key = r.key and b.lease_token is not null
-                            limit 1) is null
-                        -- mostly nothing waits after a failure, which is asked once
-                        and (not (select exists (
-                                select from %1$s b
-                                where b.next_attempt_at is not null and b.lease_token is null
-                                    and num_nonnulls(b.processed_at, b.dead_at) < 1))
-                            or (select 1 from %1$s b
-                            where b.key = r.key and b.id < r.id
-                                and b.next_attempt_at is not null and b.lease_token is null
-                                and num_nonnulls(b.processed_at, b.dead_at) < 1
-                            limit 1) is null))' else '' end||'
-                limit $2
-            )
-            select (select count(*) from ready),
-                   (select count(*) > 0 from ready r where r.expired),
-                   coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select m.id from %1$s m where m.inbox_id = $1 order by m.inbox_id desc, m.id desc limit 1)),
-                   coalesce((select min(r.next_attempt_at) from ready r), $4),
-                   array(select t.id from taken t)',
-            source)
-        into seen, expired, first_ready, first_due, ids
-        using settings.id, max_messages, look, clock_timestamp(), start.id, start.due;
+                        where b.key = r.key and b.id < r.id
+                            and b.next_attempt_at is not null and b.lease_token is null
+                            and num_nonnulls(b.processed_at, b.dead_at) < 1
+                        limit 1) is null))' else '' end||'
+            limit $2
+        )
+        select (select count(*) from ready),
+               (select count(*) > 0 from ready r where r.expired),
+               coalesce((select min(r.id) from ready r where r.next_attempt_at is null), (select m.id from %1$s m where m.inbox_id = $1 order by m.inbox_id desc, m.id desc limit 1)),
+               coalesce((select min(r.next_attempt_at) from ready r), $4),
+               array(select t.id from taken t)',
+        source), 'integer, integer, bigint, timestamp with time zone, bigint, timestamp with time zone');
+    loop
+        execute format('execute %I (%L, %L, %L, %L, %L, %L)', found, settings.id, max_messages, look, clock_timestamp(), start.id, start.due)
+        into seen, expired, first_ready, first_due, ids;
         expired := expired and ask_expired;
         if cardinality(ids) = 0 and seen < look and not start.whole and start.cheap then
             -- Nothing: a message that became visible late may lie further back.

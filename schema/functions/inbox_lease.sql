@@ -8,7 +8,8 @@ create or replace function tide.inbox_with_lease(
     lease_token uuid,
     ids         bigint[],
     change      text,
-    pause       interval default null
+    pause       interval default null,
+    again       boolean  default true
 ) returns bigint
 language plpgsql
 volatile
@@ -19,11 +20,13 @@ set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan
+set intervalstyle = 'postgres'
 as $$
 declare
-    settings tide.inbox;
-    changed  bigint[];
-    lost     bigint[];
+    settings  tide.inbox;
+    statement text;
+    changed   bigint[];
+    lost      bigint[];
 begin
     if lease_token is null or ids is null or array_position(ids, null) is not null then
         raise exception using
@@ -37,16 +40,20 @@ begin
         perform tide.inbox_id(inbox);
     end if;
     -- Once: unlike others, a message that is leased is never moved to another part.
-    execute format(
+    statement := format(
         'with changed as (
             update %s m set %s
             where m.id = any($1) and num_nonnulls(m.processed_at, m.dead_at) < 1 and m.lease_token = $2
             returning m.id
         )
         select coalesce(array_agg(c.id), ''{}'') from changed c',
-        tide.inbox_source(settings), change)
-    into changed
-    using ids, lease_token, pause;
+        tide.inbox_source(settings), change);
+    if again then
+        execute format('execute %I (%L, %L, %L)', tide.inbox_prepare(statement, 'bigint[], pg_catalog.uuid, interval'), ids, lease_token, pause)
+        into changed;
+    else
+        execute statement into changed using ids, lease_token, pause;
+    end if;
     if cardinality(changed) < cardinality(ids) then
         lost := array(select i from unnest(ids) i except select c from unnest(changed) c);
         if cardinality(lost) > 0 then
@@ -56,8 +63,8 @@ begin
     return cardinality(changed);
 end
 $$;
-comment on function tide.inbox_with_lease(text, uuid, bigint[], text, interval) is
-'Changes messages that a lease holds; an error when it does not hold all of them.';
+comment on function tide.inbox_with_lease(text, uuid, bigint[], text, interval, boolean) is
+'Changes messages that a lease holds; an error when it does not hold all of them. Again says that the same change will be made again, to other messages, so that it is kept prepared.';
 
 -- Says of the first of the messages why the lease is not good for it.
 create or replace function tide.inbox_refuse_lease(inbox text, lease_token uuid, ids bigint[]) returns void
@@ -164,7 +171,7 @@ begin
         'last_error = %L, lease_token = null, leased_by = null,
         dead_at = case when %L or m.attempts >= %s then clock_timestamp() end,
         next_attempt_at = clock_timestamp() + coalesce($3, tide.inbox_backoff(m.attempts))',
-        coalesce(error, ''), coalesce(give_up, false), settings.max_attempts), retry_in);
+        coalesce(error, ''), coalesce(give_up, false), settings.max_attempts), retry_in, again => false);
     return tide.inbox_count_dead(inbox, ids);
 end
 $$;

@@ -33,6 +33,12 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+-- Rows are found by their keys, whatever statistics say of the inbox: taken while
+-- it was small they would have it read whole.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     inbox_id  integer := tide.inbox_id(inbox);
@@ -108,6 +114,11 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+-- As in tide.inbox_mark_processed.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
     settings tide.inbox;
