@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -100,16 +101,25 @@ func (b *run) backlogByHand(ctx context.Context, s *world.Service, events int) (
 	if err != nil {
 		return nil, err
 	}
-	var running sync.WaitGroup
-	defer running.Wait()
-	ctx, stop := context.WithCancelCause(ctx)
+	moving, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	var running sync.WaitGroup
 	running.Go(func() {
-		if _, err := yardstick.Forward(ctx, s.Conn, b.JS, b.Subject("events"), yardstick.CloudEvents); err != nil {
-			stop(err)
-		}
+		_, err := yardstick.Forward(moving, s.Conn, b.JS, b.Subject("events"), yardstick.CloudEvents)
+		stop(err)
 	})
-	return b.follow(ctx, stream, 0, events, func() error { return context.Cause(ctx) })
+	rates, err := b.follow(ctx, stream, 0, events, func() error {
+		if cause := context.Cause(moving); !errors.Is(cause, context.Canceled) {
+			return cause
+		}
+		return nil
+	})
+	if err != nil {
+		stop(err)
+	}
+	// The loop saves its last position yet, on a connection that others use after it.
+	running.Wait()
+	return rates, err
 }
 
 // follow waits until all has arrived and returns the rate of each tenth. So
