@@ -127,6 +127,7 @@ var largePackages = map[string]string{
 	"internal/relay":          "the engine: both directions, policies and supervision share one state",
 	"internal/demo":           "set-up, traffic, workers, ledger, picture and verdict of one show",
 	"internal/catalog":        "a file for each noun of the schema, a method for each statement",
+	"internal/transform":      "two languages, templates and routing rules over one view of an event",
 	"internal/connector/nats": "one technology, one folder: connection, authentication, streams, both ends",
 	"tide":                    "publishing, working and CloudEvents under one name that users import",
 	"internal/throwaway":      "finding, fetching and running PostgreSQL, with a file for each system",

@@ -13,8 +13,6 @@ import (
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/relay"
-	"github.com/pg-tide/pg-tide/internal/transform"
-	"github.com/pg-tide/pg-tide/internal/wire"
 )
 
 // Near makes the ends of a pipeline that lie in the database.
@@ -55,21 +53,18 @@ func (b *Builder) build(spec pipeline.Spec) (relay.Plan, error) {
 	if err != nil {
 		return relay.Plan{}, err
 	}
-	plan := relay.Plan{Spec: spec, Limits: limits(values), DeadLetters: b.Near.DeadLetters(spec)}
-	spelling := technology.Spelling()
-	plan.Codec = wire.Binary{Spelling: spelling}
-	if values.String("wire_format") == "cloudevents" {
-		plan.Codec = wire.Structured{Spelling: spelling}
-	}
-	expressions, err := transform.Compile(transformOptions(values))
+	way, err := compileWay(values, technology, forward)
 	if err != nil {
 		return relay.Plan{}, err
 	}
-	if expressions != nil {
-		plan.Changes = append(plan.Changes, expressions)
+	plan := relay.Plan{Spec: spec, Limits: limits(values), Codec: way.codec, DeadLetters: b.Near.DeadLetters(spec)}
+	if way.expressions != nil {
+		plan.Changes = append(plan.Changes, way.expressions)
 	}
 	ends := Ends{Spec: spec, Logger: b.Logger}
 	if forward {
+		plan.Changes = append(plan.Changes, way.router)
+		ends.Templates = way.templates()
 		return b.forward(plan, technology, values, ends)
 	}
 	plan.Inbox = b.Near.Inbox(spec)
@@ -78,18 +73,13 @@ func (b *Builder) build(spec pipeline.Spec) (relay.Plan, error) {
 }
 
 func (b *Builder) forward(plan relay.Plan, technology *Technology, values config.Values, ends Ends) (relay.Plan, error) {
-	router, templates, err := compileRouter(values, technology)
-	if err != nil {
-		return relay.Plan{}, err
-	}
-	plan.Changes = append(plan.Changes, router)
+	var err error
 	plan.Reader = b.Near.Reader(plan.Spec)
 	if technology.AtomicBatch > 0 && values.Bool("atomic") {
 		if err := keepTransactions(&plan, values, technology.AtomicBatch); err != nil {
 			return plan, err
 		}
 	}
-	ends.Templates = templates
 	if plan.Sink, err = technology.Sink(values, ends); err != nil {
 		return plan, err
 	}
@@ -170,42 +160,4 @@ func limits(values config.Values) pipeline.Limits {
 			Open:             time.Duration(breaker.Float("open_seconds") * float64(time.Second)),
 		},
 	}
-}
-
-func transformOptions(values config.Values) transform.Options {
-	t := values.Object("transform")
-	return transform.Options{Language: t.String("language"), Filter: t.String("filter"), Payload: t.String("payload")}
-}
-
-// compileRouter returns the change that fills in the destination, and every
-// template that it may choose.
-func compileRouter(values config.Values, technology *Technology) (*transform.Router, []string, error) {
-	fallback := values.String(technology.TemplateKey)
-	routing := values.Object("routing")
-	if routing.Has("default") {
-		fallback = routing.String("default")
-	}
-	templates := []string{fallback}
-	var rules []transform.Rule
-	for _, rule := range routing.List("rules") {
-		to := rule.String("subject")
-		rules = append(rules, transform.Rule{When: rule.String("when"), To: to})
-		if to != "" { // which drops the event
-			templates = append(templates, to)
-		}
-	}
-	router, err := transform.CompileRouter(values.Object("transform").String("language"), rules, fallback, technology.Safe)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, text := range templates {
-		template, err := transform.CompileTemplate(text, technology.Safe)
-		if err != nil {
-			return nil, nil, err
-		}
-		if err := technology.Destination(template.Skeleton()); err != nil {
-			return nil, nil, fmt.Errorf("template %q cannot be a destination: %w", text, err)
-		}
-	}
-	return router, templates, nil
 }

@@ -96,12 +96,14 @@ func TestEveryCommonKeyHasAnEffect(t *testing.T) {
 			return to == `o.insert {"a": 1}` && native && p.Limits.BatchSize == defaultBatchSize && p.Limits.OnError == pipeline.ParkKey && p.Limits.MaxAttempts == defaultMaxAttempts &&
 				p.Limits.MaxDeadLetters == defaultMaxDeadLetters && p.Limits.Lanes == 1 && len(p.LaneSinks) == 0
 		}},
-		"batch_size":       {`, "batch_size": 7`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.BatchSize == 7 }},
-		"lanes":            {`, "lanes": 4`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.Lanes == 4 && len(p.LaneSinks) == 3 }},
-		"max_dead_letters": {`, "max_dead_letters": 9`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxDeadLetters == 9 }},
-		"max_attempts":     {`, "max_attempts": 3`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxAttempts == 3 }},
-		"on_error":         {`, "on_error": "block"`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.OnError == pipeline.Block }},
-		"wire_format":      {`, "wire_format": "cloudevents"`, func(_ *testing.T, p relay.Plan) bool { _, ok := p.Codec.(wire.Structured); return ok }},
+		"batch_size":           {`, "batch_size": 7`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.BatchSize == 7 }},
+		"lanes":                {`, "lanes": 4`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.Lanes == 4 && len(p.LaneSinks) == 3 }},
+		"max_dead_letters":     {`, "max_dead_letters": 9`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxDeadLetters == 9 }},
+		"max_attempts":         {`, "max_attempts": 3`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.MaxAttempts == 3 }},
+		"on_error":             {`, "on_error": "block"`, func(_ *testing.T, p relay.Plan) bool { return p.Limits.OnError == pipeline.Block }},
+		"wire_format":          {`, "wire_format": "cloudevents"`, func(_ *testing.T, p relay.Plan) bool { _, ok := p.Codec.(wire.Structured); return ok }},
+		"wire_format debezium": {`, "wire_format": "debezium"`, func(_ *testing.T, p relay.Plan) bool { _, ok := p.Codec.(wire.Debezium); return ok }},
+		"wire_format raw":      {`, "wire_format": "raw"`, func(_ *testing.T, p relay.Plan) bool { _, ok := p.Codec.(wire.Raw); return ok }},
 		"rate_limit": {`, "rate_limit": {"max_messages_per_second": 2.5, "burst_size": 4}`, func(_ *testing.T, p relay.Plan) bool {
 			return p.Limits.RateLimit == pipeline.RateLimit{PerSecond: 2.5, Burst: 4}
 		}},
@@ -117,9 +119,17 @@ func TestEveryCommonKeyHasAnEffect(t *testing.T) {
 			to, _ := route(t, p)
 			return to == `one {"a": 1}`
 		}},
-		"routing, dropped": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "subject": ""}]}`, func(t *testing.T, p relay.Plan) bool {
+		"routing, dropped": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "drop": true}]}`, func(t *testing.T, p relay.Plan) bool {
 			_, keep := route(t, p)
 			return !keep
+		}},
+		"routing.drop_unmatched": {`, "routing": {"rules": [{"when": "payload.a == ` + "`2`" + `", "topic": "two"}], "drop_unmatched": true}`, func(t *testing.T, p relay.Plan) bool {
+			_, keep := route(t, p)
+			return !keep
+		}},
+		"routing.rules[].topic": {`, "routing": {"rules": [{"when": "payload.a == ` + "`1`" + `", "topic": "one.{op}"}]}`, func(t *testing.T, p relay.Plan) bool {
+			to, _ := route(t, p)
+			return to == `one.insert {"a": 1}`
 		}},
 		"routing in CEL": {`, "transform": {"language": "cel"}, "routing": {"rules": [{"when": "payload.a == 1", "subject": "one"}]}`, func(t *testing.T, p relay.Plan) bool {
 			to, _ := route(t, p)
@@ -175,6 +185,13 @@ func TestWrongConfigurationsAreOneSentence(t *testing.T) {
 		{"the server's own subjects", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "subject": "$JS.API.{op}"}`, []string{`"$JS.API.{op}"`}},
 		{"template of a rule", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"when": "key == 'x'", "subject": "a.*"}]}}`, []string{`"a.*"`}},
 		{"key of a rule", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"whem": "x", "subject": "a"}]}}`, []string{`"routing.rules[0].whem" is not known`, `"routing.rules[0].when" is missing`}},
+		{"a rule that says nothing", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"when": "key == 'x'"}]}}`, []string{"routing.rules[0]", "drop: true"}},
+		{"an empty subject of a rule", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"when": "key == 'x'", "subject": ""}]}}`, []string{"routing.rules[0]", "drop: true"}},
+		{"a rule that says two things", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"when": "key == 'x'", "subject": "a", "drop": true}]}}`, []string{"routing.rules[0]", "keep one"}},
+		{"two defaults", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"default": "a", "drop_unmatched": true}}`, []string{`"routing.default" is "a"`, "drop_unmatched"}},
+		{"an empty default", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"default": ""}}`, []string{`"routing.default" is empty`, "drop_unmatched"}},
+		{"everything nowhere", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"when": "key == 'x'", "drop": true}], "drop_unmatched": true}}`, []string{"every event nowhere"}},
+		{"expression of a rule", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "routing": {"rules": [{"when": "key == 'x'", "subject": "a"}, {"when": "key == ", "subject": "a"}]}}`, []string{`routing.rules[1].when "key == "`, "character 8"}},
 		{"secret in an expression", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "key == '${env:NATS_URL}'"}}`, []string{`"transform.filter" may not hold a reference`}},
 		{"misspelt name", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "paylod.a == 'x'"}}`, []string{`did you mean "payload"?`}},
 		{"all at once", pipeline.Forward, `{"sink_type": "nats", "batch_size": "7", "wire_format": "avro", "on_eror": "block"}`, []string{`"url" is missing`, `"batch_size"`, `"wire_format" is "avro"`, `"on_eror"`}},

@@ -1,6 +1,9 @@
 package builtin
 
-import "github.com/pg-tide/pg-tide/internal/config"
+import (
+	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/wire"
+)
 
 const (
 	defaultBatchSize   = 1000
@@ -24,8 +27,8 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 			Help: "Most events that are read, sent or inserted at once"},
 		{Name: "lanes", Kind: config.Integer, Default: 1, Min: 1, Max: maxLanes,
 			Help: "Parallel workers, each with a connection of its own. One keeps the order of everything; several keep that of each key, and that of the events without a key"},
-		{Name: "wire_format", Kind: config.String, Default: "native", Values: []string{"native", "cloudevents"},
-			Help: "How events are encoded: native is CloudEvents in binary mode, cloudevents in structured mode; a source understands both whatever it says"},
+		{Name: "wire_format", Kind: config.String, Default: "native", Values: wire.Formats(),
+			Help: "How events are encoded: native is CloudEvents in binary mode, cloudevents in structured mode, debezium the layout of Debezium's outbox event router, raw the payload alone; a source understands all of them whatever it says"},
 		{Name: "transform", Kind: config.Object, Help: "What is done to each event on its way", Fields: []config.Field{
 			{Name: "filter", Kind: config.String, Shown: true, Help: "Expression that is true for the events to keep"},
 			{Name: "payload", Kind: config.String, Shown: true, Help: "Expression whose value becomes the payload"},
@@ -50,9 +53,11 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 		fields = append(fields, config.Field{Name: "routing", Kind: config.Object, Help: "Rules that choose the destination of each event; the first match wins", Fields: []config.Field{
 			{Name: "rules", Kind: config.Array, Help: "The rules in order", Fields: []config.Field{
 				{Name: "when", Kind: config.String, Required: true, Shown: true, Help: "Expression in the pipeline's language, see transform.language"},
-				{Name: "subject", Kind: config.String, Required: true, Help: "Template of the destination; empty drops the event"},
+				{Name: "subject", Kind: config.String, Aliases: []string{"topic"}, Help: "Template of the destination: a subject, a topic, whatever the sink has"},
+				{Name: "drop", Kind: config.Boolean, Default: false, Help: "Send what matches nowhere, in place of subject: the event is counted as filtered, and the position goes on"},
 			}},
 			{Name: "default", Kind: config.String, Help: "Template for events that match no rule; else the sink's own"},
+			{Name: "drop_unmatched", Kind: config.Boolean, Default: false, Help: "Send events that match no rule nowhere, in place of default"},
 		}})
 	}
 	return fields

@@ -147,6 +147,13 @@ type Codec interface {
 	Decode(e *message.Envelope) (message.Message, error)
 }
 
+// Splitter is a codec that knows envelopes which hold several events.
+type Splitter interface {
+	// Split returns an envelope for each event, with coordinates of its own,
+	// and false for an envelope that holds one.
+	Split(e *message.Envelope) ([]message.Envelope, bool)
+}
+
 // Change filters or rewrites one message: it sets fields of m, and never
 // writes into the bytes that they point to, for the engine keeps a copy of the
 // original. It fails with the verdict reject when the expression fails on this

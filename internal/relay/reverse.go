@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/pg-tide/pg-tide/internal/fault"
@@ -155,6 +156,7 @@ func (r *reverse) deal(ctx context.Context) error {
 		for i := range d.Envelopes {
 			bytes += len(d.Envelopes[i].Body)
 		}
+		d.Envelopes = r.split(d.Envelopes)
 		t, err := r.tracker.admit(ctx, d, len(d.Envelopes), bytes)
 		if err != nil {
 			return nil // stopped
@@ -164,6 +166,31 @@ func (r *reverse) deal(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// split takes envelopes that hold several events apart. All are settled before
+// the delivery is acknowledged, so what fails halfway comes again as a whole.
+func (r *reverse) split(envelopes []message.Envelope) []message.Envelope {
+	splitter, splits := r.plan.Codec.(Splitter)
+	if !splits {
+		return envelopes
+	}
+	var all []message.Envelope // nil as long as there is nothing to split
+	for i := range envelopes {
+		parts, several := splitter.Split(&envelopes[i])
+		switch {
+		case several && all == nil:
+			all = append(slices.Clone(envelopes[:i]), parts...)
+		case several:
+			all = append(all, parts...)
+		case all != nil:
+			all = append(all, envelopes[i])
+		}
+	}
+	if all == nil {
+		return envelopes
+	}
+	return all
 }
 
 func (r *reverse) dealOne(t *tracked[message.Delivery]) error {

@@ -71,6 +71,50 @@ func TestInsertsInOrderAndAcknowledges(t *testing.T) {
 	})
 }
 
+// splittingCodec takes "a+b" for two events.
+type splittingCodec struct{ fakeCodec }
+
+func (splittingCodec) Split(e *message.Envelope) ([]message.Envelope, bool) {
+	if !strings.Contains(string(e.Body), "+") {
+		return nil, false
+	}
+	var parts []message.Envelope
+	for i, body := range strings.Split(string(e.Body), "+") {
+		if body != "" {
+			parts = append(parts, message.Envelope{EventID: fmt.Sprintf("%s.%d", e.EventID, i), Body: []byte(body), Coordinates: fmt.Sprintf("%s#%d", e.Coordinates, i)})
+		}
+	}
+	return parts, true
+}
+
+// TestEventsOfOneEnvelopeArriveEachByItself: the poison among them is set
+// aside alone, and the envelope is acknowledged once all are dealt with.
+func TestEventsOfOneEnvelopeArriveEachByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(5)
+		all[0].Payload = []byte("+") // a batch of none
+		all[2].Payload = []byte("one+bad+three")
+		all[4].Payload = []byte("one+two")
+		w := newWayBack(all)
+		w.source.checks = func(upTo int) {
+			if got := len(w.inbox.all()) + len(w.letters.ids()); upTo == 5 && got != 7 {
+				t.Errorf("acknowledged with %d events dealt with", got)
+			}
+		}
+		_, stop := start(t, w.registry, func(spec pipeline.Spec) (Plan, error) {
+			return Plan{Spec: spec, Limits: w.limits, Codec: splittingCodec{}, DeadLetters: w.letters, Source: w.source, Inbox: w.inbox}, nil
+		}, w.options)
+		defer stop()
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 5 })
+		equal(t, "inserted", w.inbox.all(), []string{"e2", "e3.0", "e3.2", "e4", "e5.0", "e5.1"})
+		equal(t, "dead", w.letters.ids(), []string{"e3.1"})
+		if l := w.letters.letters[0]; string(l.Body) != "bad" || l.Coordinates != "fake:3#1" {
+			t.Errorf("letter %+v", l)
+		}
+	})
+}
+
 func TestPoisonOnTheWayBackIsKeptWholeAndTheRestArrives(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

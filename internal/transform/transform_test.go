@@ -1,6 +1,7 @@
 package transform
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -162,9 +163,9 @@ func TestRouterTakesTheFirstRuleThatMatches(t *testing.T) {
 	rules := []Rule{
 		{When: "payload.total > `1000`", To: "big.{op}"},
 		{When: "payload.total > `100`", To: "middle.{payload.customer.id}"},
-		{When: "payload.total < `0`", To: ""},
+		{When: "payload.total < `0`", Drop: true},
 	}
-	r, err := CompileRouter("jmespath", rules, "other.{stream}", NATSToken)
+	r, err := CompileRouter("jmespath", rules, Unmatched{To: "other.{stream}"}, NATSToken)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,11 +182,71 @@ func TestRouterTakesTheFirstRuleThatMatches(t *testing.T) {
 			t.Errorf("%s went to %q, %t, %v; want %q", payload, m.Destination, keep, err, want)
 		}
 	}
-	if _, err := CompileRouter("jmespath", []Rule{{When: "a.[", To: "x"}}, "x", NATSToken); err == nil || !strings.Contains(err.Error(), "routing.rules[0].when") {
-		t.Errorf("got %v", err)
+}
+
+func TestRulesSeeHeadersAndAttributes(t *testing.T) {
+	t.Parallel()
+	for language, rules := range map[string][]Rule{
+		"jmespath": {{When: "headers.tenant == 'acme' && op == 'update'", To: "a"}, {When: "starts_with(stream, 'ord') && key == 'k'", To: "b"}, {When: "event_type == 't'", To: "c"}},
+		"cel":      {{When: "has(headers.tenant) && headers.tenant == 'acme' && op == 'update'", To: "a"}, {When: "stream.startsWith('ord') && key == 'k'", To: "b"}, {When: "event_type == 't'", To: "c"}},
+	} {
+		r, err := CompileRouter(language, rules, Unmatched{Drop: true}, NATSToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for want, m := range map[string]message.Message{
+			"0 a": {Stream: "x", Op: "update", Headers: []byte(`{"tenant": "acme"}`)},
+			"1 b": {Stream: "orders", Key: "k", Op: "insert"},
+			"2 c": {Stream: "orders", EventType: "t"},
+			"-1 ": {Stream: "orders", EventType: "u"},
+		} {
+			rule, keep, err := r.Route(&m)
+			if got := fmt.Sprintf("%d %s", rule, m.Destination); got != want || err != nil || keep != (rule != NoRule) {
+				t.Errorf("%s: got %q, %t, %v, want %q", language, got, keep, err, want)
+			}
+		}
 	}
-	if _, err := CompileRouter("jmespath", []Rule{{When: "payload.a", To: "{x}"}}, "x", NATSToken); err == nil || !strings.Contains(err.Error(), "routing.rules[0].subject") {
-		t.Errorf("got %v", err)
+}
+
+func TestAWrongRuleIsNamedWithItsPlace(t *testing.T) {
+	t.Parallel()
+	good := Rule{When: "payload.a", To: "x"}
+	for _, c := range []struct {
+		language string
+		rules    []Rule
+		want     []string
+	}{
+		{"jmespath", []Rule{good, {When: "payload.a == 'x", To: "x"}}, []string{`routing.rules[1].when "payload.a == 'x"`, "character 16", "Unclosed delimiter"}},
+		{"jmespath", []Rule{{When: "a.[", To: "x"}}, []string{"routing.rules[0].when", "character 4"}},
+		{"jmespath", []Rule{good, good, {When: "paylod.a", To: "x"}}, []string{"routing.rules[2].when", `did you mean "payload"?`}},
+		{"cel", []Rule{{When: "payload.a == 1", To: "x"}, {When: "payload.a = 1", To: "x"}}, []string{"routing.rules[1].when", "at 1:11"}},
+		{"jmespath", []Rule{{When: "payload.a", To: "{x}"}}, []string{"routing.rules[0].subject", "{x}"}},
+		{"jmespath", []Rule{good, {When: "payload.a"}}, []string{"routing.rules[1]", "drop: true"}},
+		{"jmespath", []Rule{{When: "payload.a", To: "x", Drop: true}}, []string{"routing.rules[0]", `"x"`, "keep one"}},
+		{"jmespath", []Rule{{When: " ", To: "x"}}, []string{"routing.rules[0].when", "empty"}},
+	} {
+		_, err := CompileRouter(c.language, c.rules, Unmatched{To: "x"}, NATSToken)
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%+v: got %v, which lacks %q", c.rules, err, want)
+			}
+		}
+	}
+}
+
+func TestAFailingRuleIsNamedAndTheNextIsNotAsked(t *testing.T) {
+	t.Parallel()
+	r, err := CompileRouter("jmespath", []Rule{{When: "payload.a", To: "x"}, {When: "payload.b", To: "y"}}, Unmatched{To: "z"}, NATSToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := message.Message{EventID: "e1", Payload: []byte(`{"a": "text", "b": true}`)}
+	rule, keep, err := r.Route(&m)
+	if rule != 0 || keep || err == nil || !strings.Contains(err.Error(), `routing.rules[0].when "payload.a" fails on event e1: it gave text`) {
+		t.Errorf("got %d, %t, %v", rule, keep, err)
+	}
+	if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
+		t.Errorf("the verdict is %d", verdict)
 	}
 }
 

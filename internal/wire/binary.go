@@ -48,3 +48,6 @@ func (b Binary) Encode(m *message.Message) (message.Envelope, error) {
 
 // Decode reads any of the formats that this package knows.
 func (b Binary) Decode(e *message.Envelope) (message.Message, error) { return b.Spelling.decode(e) }
+
+// Split takes a batch of CloudEvents apart.
+func (b Binary) Split(e *message.Envelope) ([]message.Envelope, bool) { return b.Spelling.split(e) }

@@ -16,20 +16,25 @@ import (
 // JSON that PostgreSQL takes is for the inbox to find out, which has to parse
 // it anyway. It fails with the verdict reject.
 func (s Spelling) decode(e *message.Envelope) (message.Message, error) {
-	m, err := s.decodeAny(e)
+	return s.decodeAs(e, message.IsUUID)
+}
+
+// decodeAs is decode with another opinion of which ids are Debezium's.
+func (s Spelling) decodeAs(e *message.Envelope, isID func(id string) bool) (message.Message, error) {
+	m, err := s.decodeAny(e, isID)
 	if err != nil {
 		return message.Message{}, delivery.Reject(fmt.Errorf("message %s on %s: %w", e.Coordinates, e.Destination, err))
 	}
 	return m, nil
 }
 
-func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
+func (s Spelling) decodeAny(e *message.Envelope, isID func(id string) bool) (message.Message, error) {
 	contentType := s.lookUp(e, s.ContentType)
 	switch mediaType(contentType) {
 	case structuredType:
 		return s.decodeStructured(e)
 	case batchType:
-		return message.Message{}, errors.New("it is a batch of CloudEvents; pg_tide takes one event in a message")
+		return message.Message{}, errors.New("it calls itself a batch of CloudEvents and is not a JSON list")
 	}
 	if s.Bare && contentType == "" && s.lookUp(e, s.names.specVersion) == "" && isBareEvent(e.Body) {
 		return s.decodeStructured(e)
@@ -40,12 +45,16 @@ func (s Spelling) decodeAny(e *message.Envelope) (message.Message, error) {
 	if len(e.Body) == 0 {
 		return message.Message{}, errors.New("its body is empty; pg_tide takes JSON")
 	}
+	isCloudEvent := s.lookUp(e, s.names.specVersion) != ""
+	if !isCloudEvent && s.isDebezium(e, isID) {
+		return s.decodeDebezium(e)
+	}
 	headers, err := s.publishedHeaders(e.Headers)
 	if err != nil {
 		return message.Message{}, err
 	}
 	m := message.Message{Time: e.Time, Payload: e.Body, Headers: headers, Destination: e.Destination}
-	if s.lookUp(e, s.names.specVersion) != "" {
+	if isCloudEvent {
 		extensions := s.readAttributes(e, &m)
 		if m.Headers, err = s.withExtensions(m.Headers, extensions); err != nil {
 			return message.Message{}, err
@@ -126,6 +135,11 @@ func complete(m *message.Message, e *message.Envelope) error {
 	case m.EventID == "":
 		m.EventID = e.Coordinates
 	}
+	return fill(m, e)
+}
+
+// fill is complete for a message whose event id is settled.
+func fill(m *message.Message, e *message.Envelope) error {
 	if m.EventID == "" {
 		return errors.New("it has neither a message id nor coordinates to be known by")
 	}
@@ -133,11 +147,10 @@ func complete(m *message.Message, e *message.Envelope) error {
 		return fmt.Errorf("its event id has %d bytes; the most is %d", len(m.EventID), maxEventID)
 	}
 	if m.Source == "" {
-		stem, _, _ := strings.Cut(e.Coordinates, "#")
-		m.Source = stem
-		if cut := strings.LastIndexByte(stem, ':'); cut > 0 {
-			m.Source = stem[:cut]
-		}
+		m.Source = sourceOf(e)
+	}
+	if m.Key == "" {
+		m.Key = e.Key
 	}
 	if m.Stream == "" {
 		m.Stream = m.Outbox
@@ -152,6 +165,16 @@ func complete(m *message.Message, e *message.Envelope) error {
 		m.EventType = eventType(m)
 	}
 	return nil
+}
+
+// sourceOf is the source of a message that names none: its coordinates without
+// what counts the messages.
+func sourceOf(e *message.Envelope) string {
+	stem, _, _ := strings.Cut(e.Coordinates, "#")
+	if cut := strings.LastIndexByte(stem, ':'); cut > 0 {
+		return stem[:cut]
+	}
+	return stem
 }
 
 // eventType is the header event_type, else payload.event_type, else stream

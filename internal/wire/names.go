@@ -14,6 +14,8 @@ type Spelling struct {
 	// Bare says that the binding also has events in structured mode without a
 	// content type, known by their body alone.
 	Bare bool
+	// OwnKey says that the transport carries an event's key in a place of its own.
+	OwnKey bool
 
 	names attributeNames
 }

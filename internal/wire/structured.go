@@ -55,6 +55,9 @@ func (s Structured) Encode(m *message.Message) (message.Envelope, error) {
 // Decode reads any of the formats that this package knows.
 func (s Structured) Decode(e *message.Envelope) (message.Message, error) { return s.Spelling.decode(e) }
 
+// Split takes a batch of CloudEvents apart.
+func (s Structured) Split(e *message.Envelope) ([]message.Envelope, bool) { return s.Spelling.split(e) }
+
 func (s Spelling) decodeStructured(e *message.Envelope) (message.Message, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(e.Body, &members); err != nil {

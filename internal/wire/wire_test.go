@@ -118,7 +118,7 @@ func sameJSON(a, b []byte) bool {
 
 func anyMessage(t *rapid.T) message.Message {
 	text := rapid.StringOf(rapid.OneOf(rapid.RuneFrom([]rune(" :%\"\\\r\n\t,;=é中😀.>*")), rapid.RuneFrom([]rune("abcXYZ019-_"))))
-	name := rapid.OneOf(text, rapid.SampledFrom([]string{"", "traceparent", "ce-id", "Content-Type", "Nats-Msg-Id", "tide-headers", "a:b", "X-Y"}))
+	name := rapid.OneOf(text, rapid.SampledFrom([]string{"", "traceparent", "ce-id", "Content-Type", "Nats-Msg-Id", "tide-headers", "a:b", "X-Y", "id", "eventType", ":eventType", "::op", "op"}))
 	value := rapid.OneOf(text.AsAny(), rapid.Int().AsAny(), rapid.Bool().AsAny(), rapid.Just[any](nil), rapid.Just[any]([]any{"a", 1.5}))
 	headers, err := json.Marshal(rapid.MapOfN(name, value, 0, 4).Draw(t, "headers"))
 	if err != nil {

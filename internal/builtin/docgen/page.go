@@ -43,7 +43,7 @@ A result of more than 64 MiB is that event's failure, and so may be a payload th
 
 An expression that fails on one event is that event's failure: ` + "`on_error`" + ` decides what becomes of it, and the others flow on.
 
-A rule whose ` + "`subject`" + ` is empty drops the events that it matches.
+How rules choose a destination is in [routing](routing.md), what the formats look like in [wire formats](wire-formats.md). ` + "`pg-tide pipeline test`" + ` shows what a configuration makes of events without sending any.
 `
 
 // page is the reference of all keys.
