@@ -72,7 +72,7 @@ var rules = map[string]rule{
 	"internal/httpserver": {},
 	"internal/app":        {ours: everything, outside: []string{"github.com/prometheus/client_golang"}},
 	"internal/cli": {ours: []string{"internal/app", "internal/builtin", "internal/catalog", "internal/config", "internal/demo",
-		"internal/bench/", "internal/broker", "internal/listing", "internal/telemetry", "internal/torture/", "schema", "tide"},
+		"internal/bench/", "internal/broker", "internal/listing", "internal/message", "internal/pipeline", "internal/telemetry", "internal/torture/", "schema", "tide"},
 		outside: []string{pgx, "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "go.yaml.in/yaml/v3"}},
 
 	"internal/bench":           {ours: []string{"internal/bench/", "internal/retry"}, outside: []string{pgx, nats}},

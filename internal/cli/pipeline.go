@@ -9,8 +9,8 @@ import (
 )
 
 func (p *program) pipelineCommand() *cobra.Command {
-	return family("pipeline", "List, show, pause, resume, adopt and delete pipelines",
-		p.pipelineList(), p.pipelineShow(),
+	return family("pipeline", "List, show, test, pause, resume, adopt and delete pipelines",
+		p.pipelineList(), p.pipelineShow(), p.pipelineTest(),
 		p.pipelineSwitch("pause", "Stop a pipeline; what waits for it is kept", "pipeline_pause", "paused"),
 		p.pipelineSwitch("resume", "Let a paused pipeline go on from where it was", "pipeline_resume", "resumed"),
 		p.pipelineAdopt(), p.pipelineDelete())

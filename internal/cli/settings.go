@@ -148,6 +148,11 @@ func (p *program) lookup(name string) (string, bool) {
 // fromEnvironment takes a flag's value from its twin. An empty variable counts as absent.
 func (p *program) fromEnvironment(cmd *cobra.Command, name string) error {
 	flag := cmd.Flags().Lookup(name)
+	if name == flagConfig {
+		// A command whose own --config is another file hides this one, and
+		// leaves its twin to name it.
+		flag = cmd.Root().PersistentFlags().Lookup(name)
+	}
 	if flag == nil {
 		return nil
 	}

@@ -162,7 +162,7 @@ func fill(m *message.Message, e *message.Envelope) error {
 		m.Op = defaultOp
 	}
 	if m.EventType == "" {
-		m.EventType = eventType(m)
+		m.EventType = message.EventTypeOf(m)
 	}
 	return nil
 }
@@ -175,18 +175,4 @@ func sourceOf(e *message.Envelope) string {
 		return stem[:cut]
 	}
 	return stem
-}
-
-// eventType is the header event_type, else payload.event_type, else stream
-// and op joined by a dot.
-func eventType(m *message.Message) string {
-	var named struct {
-		EventType string `json:"event_type"`
-	}
-	for _, text := range [][]byte{m.Headers, m.Payload} {
-		if len(text) > 0 && json.Unmarshal(text, &named) == nil && named.EventType != "" {
-			return named.EventType
-		}
-	}
-	return m.Stream + "." + m.Op
 }

@@ -46,7 +46,7 @@ func carried(format string, m message.Message, e *message.Envelope) message.Mess
 	m.Source, m.Outbox, m.Time = "nats:S", "", e.Time
 	if format == formatRaw {
 		m.Headers, m.Stream, m.Op = nil, m.Destination, defaultOp
-		m.EventType = eventType(&m)
+		m.EventType = message.EventTypeOf(&m)
 	}
 	return m
 }

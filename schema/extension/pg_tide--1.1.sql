@@ -844,8 +844,10 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    rule record;
-    path text;
+    rule    record;
+    path    text;
+    unknown text;
+    advice  text := 'A rule is an object with "when", an expression, and either "subject", a template, or "drop": true, which sends what matches nowhere.';
 begin
     foreach path in array array['filter', 'payload'] loop
         if config #> array['transform', path] is not null then
@@ -858,12 +860,24 @@ begin
             from jsonb_array_elements(config #> '{routing,rules}') with ordinality r
         loop
             path := format('routing.rules[%s]', rule.ordinality - 1);
-            if jsonb_typeof(rule.value) <> 'object' or not rule.value ?& array['when', 'subject'] then
-                perform tide.config_refuse(pipeline, format('key "%s" is %s', path, left(rule.value::text, 60)),
-                    'A rule is an object with "when", an expression, and "subject", a template.');
+            if jsonb_typeof(rule.value) <> 'object' or not rule.value ? 'when' then
+                perform tide.config_refuse(pipeline, format('key "%s" is %s', path, left(rule.value::text, 60)), advice);
+            end if;
+            select k.key into unknown from jsonb_object_keys(rule.value) k (key)
+            where k.key not in ('when', 'subject', 'topic', 'drop') order by k.key limit 1;
+            if found then
+                perform tide.config_refuse(pipeline, format('key "%s.%s" is not known', path, unknown), advice);
+            end if;
+            -- Without a word on where to go, nobody would miss what goes nowhere.
+            if coalesce(rule.value -> 'drop' = 'true', false) = (coalesce(rule.value ->> 'subject', '') || coalesce(rule.value ->> 'topic', '') <> '') then
+                perform tide.config_refuse(pipeline, format('key "%s" is %s', path, left(rule.value::text, 60)), advice);
             end if;
             perform tide.config_check_expression(pipeline, path || '.when', rule.value -> 'when');
         end loop;
+    end if;
+    if config #> '{routing,drop_unmatched}' = 'true' and config #> '{routing,default}' is not null then
+        perform tide.config_refuse(pipeline, 'keys "routing.default" and "routing.drop_unmatched" contradict each other',
+            'Keep "default", a template, or "drop_unmatched": true, which sends what no rule matches nowhere.');
     end if;
 end
 $$;
