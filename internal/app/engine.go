@@ -53,6 +53,7 @@ func measured(pipelines []relay.Pipeline) []telemetry.Pipeline {
 			Name:          p.Spec.Name,
 			Direction:     p.Spec.Direction,
 			State:         p.Report.State,
+			Circuit:       p.Report.Circuit,
 			Delivered:     p.Report.Delivered,
 			Filtered:      p.Report.Filtered,
 			Failed:        p.Report.Failed,

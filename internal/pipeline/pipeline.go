@@ -104,6 +104,9 @@ type Report struct {
 	LastErrorAt time.Time
 	// Delivered, Filtered and Failed count events since this relay started the pipeline.
 	Delivered, Filtered, Failed int64
+	// Circuit is the state of the circuit breaker: closed, open or half_open;
+	// empty where there is none.
+	Circuit string
 	// RatePerSecond is the recent rate of delivered events.
 	RatePerSecond float64
 }

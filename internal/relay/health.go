@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type health struct {
 	failures int
 	since    time.Time // of the first failure in a row
 	meter    meter
+	// memory knows the rate limit and the circuit; nil before the first session.
+	memory *memory
 }
 
 // standing is a state that lasts until somebody relieves it.
@@ -169,12 +172,33 @@ func (h *health) count(delivered, filtered, failed int) {
 	h.meter.add(h.clock.Now(), delivered)
 }
 
+// observe makes reports tell of the rate limit and the circuit breaker.
+func (h *health) observe(m *memory) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.memory = m
+}
+
 // now returns the report as it is now.
 func (h *health) now() pipeline.Report {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	report := h.report
 	report.RatePerSecond = h.meter.rate(h.clock.Now())
+	if h.memory == nil {
+		return report
+	}
+	circuit, _ := h.memory.breaker.State()
+	report.Circuit = string(circuit)
+	// Not a state of its own: it comes and goes with each burst, and whoever
+	// looks asks for the reason.
+	if report.State == pipeline.StateRunning && h.memory.limiter.Holds() {
+		limited := "rate limited to " + strconv.FormatFloat(h.memory.limiter.PerSecond(), 'f', -1, 64) + "/s"
+		if report.Reason != "" {
+			limited = report.Reason + "; " + limited
+		}
+		report.Reason = limited
+	}
 	return report
 }
 

@@ -68,6 +68,7 @@ func (r *runner) run(intake, work context.Context) error {
 				plan = &built
 				if known == nil {
 					known = newMemory(built.Limits, r.clock)
+					r.health.observe(known)
 				}
 			}
 			return r.session(intake, work, plan, known)
@@ -106,6 +107,10 @@ func (r *runner) session(intake, work context.Context, plan *Plan, known *memory
 		lease:       r.lease,
 	}
 	r.health.begin()
+	if circuit, failures := known.breaker.State(); circuit == retry.HalfOpen {
+		r.health.become(pipeline.StateWaiting, fmt.Sprintf("circuit half open: trying once whether %s works again, because it failed %s in a row, last with: %s",
+			farEnd, times(failures), r.health.now().LastError))
+	}
 	if r.spec.Direction == pipeline.Reverse {
 		return newReverse(s).run(intake, work)
 	}
@@ -138,7 +143,9 @@ func (r *runner) failed(err error, known *memory) time.Duration {
 	reason := fmt.Sprintf("waiting for %s since %s: %v", sideOf(err), clockTime(since), err)
 	pause := max(after, r.options.Waiting.After(failures))
 	if open := r.open(err, known); open > 0 {
-		reason = fmt.Sprintf("circuit open for %s after failures in a row since %s: %v", open, clockTime(since), err)
+		_, inRow := known.breaker.State()
+		reason = fmt.Sprintf("circuit open until %s, because %s failed %s in a row since %s, last with: %v",
+			clockTime(r.clock.Now().Add(open)), sideOf(err), times(inRow), clockTime(since), err)
 		pause = max(pause, open)
 	}
 	r.health.become(pipeline.StateWaiting, reason)
@@ -151,4 +158,11 @@ func (r *runner) open(err error, known *memory) time.Duration {
 		return 0
 	}
 	return known.breaker.Failure()
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }

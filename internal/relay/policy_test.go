@@ -235,24 +235,105 @@ func TestRateLimitIsKept(t *testing.T) {
 
 func TestOpenCircuitPausesAndDeadLettersNothing(t *testing.T) {
 	t.Parallel()
+	partial := func(ids []string) error { // some events of each batch get no answer
+		return &delivery.Partial{Failed: map[int]error{len(ids) - 1: errAway}}
+	}
+	for _, policy := range []pipeline.Policy{pipeline.Block, pipeline.ParkKey, pipeline.DeadLetter} {
+		for how, fails := range map[string]func(ids []string) error{"away": func([]string) error { return errAway }, "partly": partial} {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFlow(events(5))
+				f.limits.OnError, f.limits.MaxAttempts = policy, 1
+				f.limits.CircuitBreaker = pipeline.CircuitBreaker{FailureThreshold: 3, Open: time.Minute}
+				sends := 0
+				f.sink.sendFails = func(ids []string) error {
+					sends++
+					if sends <= 5 {
+						return fails(ids)
+					}
+					return nil
+				}
+				_, stop := f.start(t)
+				defer stop()
+				await(t, "an open circuit", func() bool { return f.registry.report(1).Circuit == "open" })
+				begun := time.Now()
+				await(t, "the reason", func() bool {
+					r := f.registry.report(1)
+					return r.State == pipeline.StateWaiting && strings.HasPrefix(r.Reason, "circuit open until "+clockTime(begun.Add(time.Minute))[:16]) &&
+						strings.Contains(r.Reason, "because the broker failed 3 times in a row since ") && strings.Contains(r.Reason, errAway.Error())
+				})
+				if got := f.outbox.position(); got != 0 || len(f.letters.ids()) != 0 {
+					t.Fatalf("%s, %s: while it is open: position %d, dead %v", policy, how, got, f.letters.ids())
+				}
+				await(t, "delivery", func() bool { return f.outbox.position() == 5 })
+				if took := time.Since(begun); took < 2*time.Minute || len(f.letters.ids()) != 0 {
+					t.Fatalf("%s, %s: took %v, dead %v", policy, how, took, f.letters.ids())
+				}
+				await(t, "a closed circuit", func() bool {
+					r := f.registry.report(1)
+					return r.Circuit == "closed" && r.State == pipeline.StateRunning && r.Reason == ""
+				})
+			})
+		}
+	}
+}
+
+// TestTheTrialOfAHalfOpenCircuitIsSaid: between two pauses the reason is
+// neither that of an open circuit nor none.
+func TestTheTrialOfAHalfOpenCircuitIsSaid(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlow(events(5))
-		f.limits.CircuitBreaker = pipeline.CircuitBreaker{FailureThreshold: 3, Open: time.Minute}
+		f := newFlow(events(1))
+		f.limits.CircuitBreaker = pipeline.CircuitBreaker{FailureThreshold: 1, Open: time.Minute}
+		trial := make(chan struct{})
 		sends := 0
 		f.sink.sendFails = func([]string) error {
-			sends++
-			if sends <= 5 {
+			if sends++; sends == 1 {
 				return errAway
 			}
+			<-trial
 			return nil
 		}
 		_, stop := f.start(t)
 		defer stop()
-		await(t, "an open circuit", func() bool { return strings.Contains(f.registry.report(1).Reason, "circuit open") })
-		begun := time.Now()
-		await(t, "delivery", func() bool { return f.outbox.position() == 5 })
-		if took := time.Since(begun); took < 2*time.Minute || len(f.letters.ids()) != 0 {
-			t.Fatalf("took %v, dead %v", took, f.letters.ids())
-		}
+		await(t, "the trial", func() bool {
+			r := f.registry.report(1)
+			return r.Circuit == "half_open" && r.State == pipeline.StateWaiting && strings.HasPrefix(r.Reason, "circuit half open: ") &&
+				strings.Contains(r.Reason, "failed once in a row") && strings.Contains(r.Reason, errAway.Error())
+		})
+		close(trial)
+		await(t, "a closed circuit", func() bool { r := f.registry.report(1); return r.Circuit == "closed" && r.Reason == "" })
+	})
+}
+
+func TestARateLimitThatHoldsEventsBackIsTheReason(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlow(events(100))
+		f.limits.RateLimit = pipeline.RateLimit{PerSecond: 12.5, Burst: 10}
+		_, stop := f.start(t)
+		defer stop()
+		await(t, "the reason", func() bool {
+			r := f.registry.report(1)
+			return r.State == pipeline.StateRunning && r.Reason == "rate limited to 12.5/s" && r.Circuit == ""
+		})
+		await(t, "the last position", func() bool { return f.outbox.position() == 100 })
+		await(t, "no reason any more", func() bool { return f.registry.report(1).Reason == "" })
+	})
+}
+
+func TestARateLimitThatIsNotReachedIsNoReason(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFlow(events(100))
+		f.limits.RateLimit = pipeline.RateLimit{PerSecond: 1000, Burst: 1000}
+		_, stop := f.start(t)
+		defer stop()
+		await(t, "the report", func() bool {
+			r := f.registry.report(1)
+			if r.Reason != "" {
+				t.Fatalf("reason %q", r.Reason)
+			}
+			return r.Delivered == 100
+		})
 	})
 }

@@ -135,6 +135,7 @@ func (s *session) settle(ctx context.Context, idle func() bool) error {
 		if !idle() {
 			return nil
 		}
+		s.memory.breaker.Success()
 	}
 	s.health.well()
 	return nil

@@ -52,6 +52,36 @@ func (b *Breaker) Success() {
 	b.failures, b.until = 0, time.Time{}
 }
 
+// Circuit is the state of a breaker.
+type Circuit string
+
+// The states.
+const (
+	// Closed: everything passes.
+	Closed Circuit = "closed"
+	// Open: nothing is tried.
+	Open Circuit = "open"
+	// HalfOpen: the next trial decides.
+	HalfOpen Circuit = "half_open"
+)
+
+// State returns the state, and how many failures in a row led to it; "" for a
+// breaker that never opens.
+func (b *Breaker) State() (state Circuit, failures int) {
+	if b == nil {
+		return "", 0
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.until.IsZero():
+		return Closed, b.failures
+	case b.clock.Now().Before(b.until):
+		return Open, b.failures
+	}
+	return HalfOpen, b.failures
+}
+
 // Remaining returns how long the circuit stays open; 0 when a trial may be made.
 func (b *Breaker) Remaining() time.Duration {
 	if b == nil {

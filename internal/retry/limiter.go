@@ -17,6 +17,8 @@ type Limiter struct {
 	mu     sync.Mutex
 	tokens float64
 	at     time.Time
+	// held is until when somebody waits, or waited last.
+	held time.Time
 }
 
 // NewLimiter returns a limiter, full; nil when perSecond is 0, which means no limit.
@@ -54,5 +56,29 @@ func (l *Limiter) take(n int) time.Duration {
 	if l.tokens >= 0 {
 		return 0
 	}
-	return time.Duration(-l.tokens / l.perSecond * float64(time.Second))
+	wait := time.Duration(-l.tokens / l.perSecond * float64(time.Second))
+	l.held = now.Add(wait)
+	return wait
+}
+
+// PerSecond returns the limit; 0 for none.
+func (l *Limiter) PerSecond() float64 {
+	if l == nil {
+		return 0
+	}
+	return l.perSecond
+}
+
+// heldFor is how long after a wait the limiter still counts as holding events
+// back: between two waits events are sent, and that is no end of it.
+const heldFor = 2 * time.Second
+
+// Holds tells whether events are held back, or were a moment ago.
+func (l *Limiter) Holds() bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.held.IsZero() && l.clock.Now().Before(l.held.Add(heldFor))
 }

@@ -122,6 +122,62 @@ func TestBreakerOpensThenLetsOneTrialThrough(t *testing.T) {
 	})
 }
 
+func TestBreakerSaysItsState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := retry.NewBreaker(2, time.Minute, retry.System{})
+		is := func(want retry.Circuit, failures int) {
+			t.Helper()
+			if got, n := b.State(); got != want || n != failures {
+				t.Fatalf("%s after %d failures, want %s after %d", got, n, want, failures)
+			}
+		}
+		is(retry.Closed, 0)
+		b.Failure()
+		is(retry.Closed, 1)
+		b.Failure()
+		is(retry.Open, 2)
+		time.Sleep(time.Minute)
+		is(retry.HalfOpen, 2)
+		b.Failure()
+		is(retry.Open, 3)
+		time.Sleep(time.Minute)
+		b.Success()
+		is(retry.Closed, 0)
+	})
+	var none *retry.Breaker
+	if state, _ := none.State(); state != "" {
+		t.Errorf("no breaker is %s", state)
+	}
+}
+
+func TestLimiterSaysWhileItHoldsEventsBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := retry.NewLimiter(0.1, 1, retry.System{})
+		if err := l.Wait(t.Context(), 1); err != nil || l.Holds() {
+			t.Fatalf("the burst is held back, %v", err)
+		}
+		waited := make(chan error)
+		go func() { waited <- l.Wait(t.Context(), 1) }()
+		time.Sleep(9 * time.Second)
+		if !l.Holds() {
+			t.Fatal("a wait is under way, and it says nothing")
+		}
+		if err := <-waited; err != nil || !l.Holds() {
+			t.Fatalf("%v, and it forgot at once", err)
+		}
+		time.Sleep(3 * time.Second)
+		if l.Holds() {
+			t.Fatal("nobody waits any more")
+		}
+	})
+	var none *retry.Limiter
+	if none.Holds() || none.PerSecond() != 0 {
+		t.Error("no limit holds events back")
+	}
+}
+
 func TestBreakerWithoutThresholdNeverOpens(t *testing.T) {
 	t.Parallel()
 	b := retry.NewBreaker(0, time.Minute, retry.System{})

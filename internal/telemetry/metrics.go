@@ -16,6 +16,8 @@ type Pipeline struct {
 	Name      string
 	Direction pipeline.Direction
 	State     pipeline.State
+	// Circuit is the state of the circuit breaker; empty where there is none.
+	Circuit string
 	// Counted since this relay started the pipeline.
 	Delivered, Filtered, Failed int64
 	RatePerSecond               float64
@@ -48,6 +50,7 @@ type metrics struct {
 	failed    *prometheus.Desc
 	rate      *prometheus.Desc
 	state     *prometheus.Desc
+	circuit   *prometheus.Desc
 
 	outboxBytes *prometheus.Desc
 	outboxLimit *prometheus.Desc
@@ -72,6 +75,7 @@ func NewMetrics(registry *prometheus.Registry, version string, sample func() Sam
 		failed:    prometheus.NewDesc("tide_events_failed_total", "Events that were refused: dead letters, and events that block their pipeline.", perPipeline, nil),
 		rate:      prometheus.NewDesc("tide_pipeline_events_per_second", "Recent rate of delivered events.", perPipeline, nil),
 		state:     prometheus.NewDesc("tide_pipeline_state", "1 for the state that the pipeline is in, 0 for the others.", []string{"pipeline", "direction", "state"}, nil),
+		circuit:   prometheus.NewDesc("tide_pipeline_circuit_state", "1 for the state that the pipeline's circuit breaker is in, 0 for the others; pipelines without one are left out.", []string{"pipeline", "direction", "state"}, nil),
 
 		outboxBytes: prometheus.NewDesc("tide_outbox_bytes", "Size of the outbox on disk, as of the last minute.", []string{"outbox"}, nil),
 		outboxLimit: prometheus.NewDesc("tide_outbox_warn_bytes", "Size above which the outbox is reported as too large.", []string{"outbox"}, nil),
@@ -94,7 +98,7 @@ func Handler(registry *prometheus.Registry) http.Handler {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{m.build, m.ready, m.pipelines, m.delivered, m.filtered, m.failed, m.rate, m.state,
+	for _, desc := range []*prometheus.Desc{m.build, m.ready, m.pipelines, m.delivered, m.filtered, m.failed, m.rate, m.state, m.circuit,
 		m.outboxBytes, m.outboxLimit, m.outboxHeld} {
 		to <- desc
 	}
@@ -121,6 +125,12 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		for _, state := range states() {
 			gauge(m.state, number(state == p.State), p.Name, string(p.Direction), string(state))
 		}
+		if p.Circuit == "" {
+			continue
+		}
+		for _, circuit := range circuits() {
+			gauge(m.circuit, number(circuit == p.Circuit), p.Name, string(p.Direction), circuit)
+		}
 	}
 	for _, o := range sample.Outboxes {
 		gauge(m.outboxBytes, float64(o.Bytes), o.Name)
@@ -133,6 +143,9 @@ func states() []pipeline.State {
 	return []pipeline.State{pipeline.StateStarting, pipeline.StateRunning, pipeline.StateWaiting,
 		pipeline.StateBlocked, pipeline.StateMisconfigured, pipeline.StateStopped}
 }
+
+// circuits are the states of a circuit breaker, as reports spell them.
+func circuits() []string { return []string{"closed", "open", "half_open"} }
 
 func number(yes bool) float64 {
 	if yes {

@@ -17,7 +17,7 @@ import (
 func TestMetricsShowWhatWasSampled(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	sample := telemetry.Sample{Ready: true, Pipelines: []telemetry.Pipeline{{
-		Name: "orders-to-nats", Direction: pipeline.Forward, State: pipeline.StateWaiting, Delivered: 7, Filtered: 2, Failed: 1, RatePerSecond: 1.5}},
+		Name: "orders-to-nats", Direction: pipeline.Forward, State: pipeline.StateWaiting, Circuit: "open", Delivered: 7, Filtered: 2, Failed: 1, RatePerSecond: 1.5}},
 		Outboxes: []telemetry.Outbox{{Name: "orders", Bytes: 5000, WarnBytes: 1000, Held: 90 * time.Second}}}
 	if err := telemetry.NewMetrics(registry, "1.2.3", func() telemetry.Sample { return sample }); err != nil {
 		t.Fatal(err)
@@ -35,6 +35,8 @@ func TestMetricsShowWhatWasSampled(t *testing.T) {
 		`tide_pipeline_events_per_second{direction="forward",pipeline="orders-to-nats"} 1.5`,
 		`tide_pipeline_state{direction="forward",pipeline="orders-to-nats",state="waiting"} 1`,
 		`tide_pipeline_state{direction="forward",pipeline="orders-to-nats",state="running"} 0`,
+		`tide_pipeline_circuit_state{direction="forward",pipeline="orders-to-nats",state="open"} 1`,
+		`tide_pipeline_circuit_state{direction="forward",pipeline="orders-to-nats",state="closed"} 0`,
 		`tide_outbox_bytes{outbox="orders"} 5000`,
 		`tide_outbox_warn_bytes{outbox="orders"} 1000`,
 		`tide_outbox_held_seconds{outbox="orders"} 90`,
