@@ -8,7 +8,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 HAVE_CC  := $(shell command -v gcc >/dev/null 2>&1 && echo yes)
 RACE     := $(if $(HAVE_CC),-race,)
 
-.PHONY: help build test fmt fmt-check vet lint generate verify conformance demo bench bench-short bench-short-baseline bench-peers check-peers check-clients allocations torture mutations mutations-torture install clean
+.PHONY: help build test fmt fmt-check vet lint generate verify conformance demo bench bench-short bench-short-baseline bench-peers compare-debezium check-peers check-clients allocations torture mutations mutations-torture install clean
 
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -65,6 +65,10 @@ PEERS_JSON ?= $(CURDIR)/bench/results/peers.json
 bench-peers: build ## measure pg_tide beside its peers, in a quarter of an hour
 	cd bench/peers && CGO_ENABLED=0 $(GO) build -o $(CURDIR)/bin/peers .
 	bin/peers -program $(CURDIR)/bin/pg-tide -json $(PEERS_JSON) $(PEERS_FLAGS)
+
+compare-debezium: build ## compare the wire format debezium with what a real Debezium Server sends
+	cd bench/peers && CGO_ENABLED=0 $(GO) build -o $(CURDIR)/bin/peers .
+	bin/peers layout $(CURDIR)/bin/pg-tide
 
 check-peers: ## vet, lint and test the module of the peers
 	cd bench/peers && $(GO) vet ./... && $(GO) test -count=1 ./...

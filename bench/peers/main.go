@@ -1,5 +1,7 @@
 // Command peers runs pg_tide beside what people use or write instead, each as
-// its own documents tell, in turns and on the same servers. See README.md.
+// its own documents tell, in turns and on the same servers; "peers layout
+// PROGRAM" compares the wire format "debezium" of that pg-tide with what
+// Debezium Server sends. See README.md.
 package main
 
 import (
@@ -45,6 +47,9 @@ func run() error {
 	}
 	if len(os.Args) == 4 && os.Args[1] == "work" {
 		return work(ctx, os.Args[2], os.Args[3])
+	}
+	if len(os.Args) == 3 && os.Args[1] == "layout" {
+		return contest.Layout(ctx, contest.Options{Program: os.Args[2], Progress: os.Stderr}, os.Stdout)
 	}
 	return measure(ctx)
 }

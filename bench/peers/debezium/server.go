@@ -36,6 +36,9 @@ var (
 	OneSQL string
 	//go:embed application.properties
 	properties string
+	// Placement has the router put the columns into headers.
+	//go:embed placement.properties
+	Placement string
 )
 
 const (
@@ -48,7 +51,18 @@ const (
 )
 
 // Server is an unpacked distribution.
-type Server struct{ java, dir string }
+type Server struct {
+	java, dir string
+	// more is what With added to the configuration.
+	more string
+}
+
+// With is the server with more lines of configuration.
+func (s *Server) With(lines string) *Server {
+	other := *s
+	other.more += lines
+	return &other
+}
 
 // Fetch gets the distribution and unpacks it into a folder, without the
 // connectors of other databases.
@@ -136,7 +150,7 @@ func (s *Server) configure(t target.Target) error {
 			"nats": t.NATS, "subject": t.Subject, "host": config.Host, "port": strconv.Itoa(int(config.Port)),
 			"user": config.User, "password": config.Password, "database": config.Database,
 		}[name]
-	})
+	}) + s.more
 	path := filepath.Join(s.dir, "config", "application.properties")
 	if before, err := os.ReadFile(path); err == nil && string(before) == text {
 		return nil
