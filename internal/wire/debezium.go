@@ -31,6 +31,10 @@ const (
 	debeziumOp     = "op" // ours: a column that the router would place as well
 )
 
+// debeziumContext begins the headers in which Debezium's engine tells about its
+// own run, and nothing about the event.
+const debeziumContext = "__debezium.context."
+
 // hiddenPrefix marks, in the header that carries what cannot be a header
 // itself, what is an attribute; a publisher's name that begins with it is
 // written with one more.
@@ -136,12 +140,16 @@ func (s Spelling) decodeDebezium(e *message.Envelope) (message.Message, error) {
 	m := message.Message{Time: e.Time, Payload: expanded(e.Body), Destination: e.Destination}
 	places := [5]*string{&m.EventID, &m.EventType, &m.Stream, &m.Key, &m.Op}
 	var published []message.Header
+	quoted := quotesHeaders(e)
 	for _, h := range e.Headers {
 		switch place := placeOf(h.Name); {
 		case place != notOurs:
 			*places[place] = unquoted(h.Value)
+		case strings.HasPrefix(h.Name, debeziumContext):
+		case quoted:
+			published = append(published, message.Header{Name: h.Name, Value: unquoted(h.Value)})
 		default:
-			published = append(published, message.Header{Name: h.Name, Value: h.Value})
+			published = append(published, h)
 		}
 	}
 	headers, err := s.publishedHeaders(published)
@@ -188,6 +196,17 @@ func unhide(headers []byte, places *[5]*string) ([]byte, error) {
 		return nil, nil
 	}
 	return json.Marshal(shown)
+}
+
+// quotesHeaders tells whether Debezium's JSON header format wrote the headers,
+// which then all are JSON.
+func quotesHeaders(e *message.Envelope) bool {
+	for i := range e.Headers {
+		if strings.EqualFold(e.Headers[i].Name, debeziumID) {
+			return strings.HasPrefix(e.Headers[i].Value, `"`)
+		}
+	}
+	return false
 }
 
 // unquoted is a header's value as a string: Debezium's JSON header format

@@ -52,6 +52,24 @@ func TestWhateverConverterDebeziumUsed(t *testing.T) {
 	}
 }
 
+// TestAMessageAsDebeziumServerSentIt is one that "make compare-debezium" saw,
+// with a publisher's header beside.
+func TestAMessageAsDebeziumServerSentIt(t *testing.T) {
+	t.Parallel()
+	e := message.Envelope{Destination: "peers.events", Coordinates: "nats:peers_2:1", Body: []byte(`{"a": 1, "nested": {"list": [1, 2.50, null, true]}}`), Headers: []message.Header{
+		{Name: "id", Value: `"0191f6a0-0000-7000-8000-000000000001"`}, {Name: "eventType", Value: `"orders.insert"`},
+		{Name: "aggregateType", Value: `"orders"`}, {Name: "aggregateId", Value: `"ORD-001"`}, {Name: "traceparent", Value: `"00-ab-cd-01"`},
+		{Name: "__debezium.context.connectorLogicalName", Value: `"peers"`}, {Name: "__debezium.context.connectorName", Value: `"postgresql"`},
+		{Name: "__debezium.context.runId", Value: `"01a22ae3-7ab2-7f1d-99eb-d848d84540f9"`}, {Name: "__debezium.context.taskId", Value: `"0"`}}}
+	want := message.Message{EventID: "0191f6a0-0000-7000-8000-000000000001", Source: "nats:peers_2", Stream: "orders", Key: "ORD-001", Op: "insert",
+		EventType: "orders.insert", Payload: e.Body, Headers: []byte(`{"traceparent":"00-ab-cd-01"}`), Destination: "peers.events"}
+	for name, codec := range codecs(t, NATS()) {
+		if got, err := codec.Decode(&e); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v with headers %s, %v", name, got, got.Headers, err)
+		}
+	}
+}
+
 // TestAnIDThatIsNoUUIDIsDebeziumsWhereTheConfigurationSaysSo: any message may
 // have a header of that name.
 func TestAnIDThatIsNoUUIDIsDebeziumsWhereTheConfigurationSaysSo(t *testing.T) {
