@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/pg-tide/pg-tide/internal/testkit/natstest"
@@ -166,9 +167,15 @@ func (s *script) broker(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], s.nats.URL())
 }
 
-// send SUBJECT BODY publishes a message of a stranger's.
+// send SUBJECT BODY NAME=VALUE… publishes a message of a stranger's, with headers.
 func (s *script) send(ts *testscript.TestScript, _ bool, args []string) {
-	_, err := s.nats.JetStream(s.t).Publish(s.t.Context(), args[0], []byte(args[1]))
+	m := natsgo.NewMsg(args[0])
+	m.Data = []byte(args[1])
+	for _, header := range args[2:] {
+		name, value, _ := strings.Cut(header, "=")
+		m.Header.Set(name, value)
+	}
+	_, err := s.nats.JetStream(s.t).PublishMsg(s.t.Context(), m)
 	ts.Check(err)
 }
 

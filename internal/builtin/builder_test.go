@@ -2,8 +2,10 @@ package builtin
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -210,5 +212,44 @@ func TestWrongConfigurationsAreOneSentence(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRoutingIsMadeSafeByItsTechnology: each has rules of its own for what is
+// filled in and for what a destination may be.
+func TestRoutingIsMadeSafeByItsTechnology(t *testing.T) {
+	t.Parallel()
+	b := newBuilder()
+	other := natsTechnology()
+	other.Name, other.TemplateKey = "other", "topic"
+	other.SinkFields = func() []config.Field { return []config.Field{{Name: "topic", Kind: config.String, Default: "{outbox}"}} }
+	other.Safe = func(value string, _ bool) string { return strings.ReplaceAll(value, "/", "-") }
+	other.Destination = func(destination string) error {
+		if strings.Contains(destination, " ") {
+			return errors.New("it holds a blank")
+		}
+		return nil
+	}
+	var templates []string
+	other.Sink = func(_ config.Values, ends Ends) (relay.Sink, error) { templates = ends.Templates; return nil, nil }
+	b.Technologies = append(b.Technologies, other)
+	of := func(text string) (relay.Plan, error) {
+		return b.Build(context.Background(), pipeline.Spec{Name: "p", Direction: pipeline.Forward, Endpoint: "shop", Config: []byte(text)})
+	}
+	plan, err := of(`{"sink_type": "other", "routing": {"rules": [{"when": "op == 'x'", "topic": "a*.{key}"}, {"when": "op == 'y'", "drop": true}]}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for op, want := range map[string]string{"x": "a*.b-c.d", "z": "shop"} {
+		m := message.Message{Outbox: "shop", Key: "b/c.d", Op: op}
+		if keep, err := plan.Changes[0].Apply(&m); !keep || err != nil || m.Destination != want {
+			t.Errorf("op %s goes to %q, %t, %v; want %q", op, m.Destination, keep, err, want)
+		}
+	}
+	if want := []string{"{outbox}", "a*.{key}"}; !slices.Equal(templates, want) {
+		t.Errorf("the sink is told of %q, want %q", templates, want)
+	}
+	if _, err := of(`{"sink_type": "other", "routing": {"default": "a b"}}`); err == nil || !strings.Contains(err.Error(), `template "a b" cannot be a destination: it holds a blank`) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -139,6 +139,7 @@ func (r *reverse) deal(ctx context.Context) error {
 		}
 	}()
 	for d := range r.fetched {
+		d.Envelopes = r.split(d.Envelopes)
 		if r.memory.limiter.Wait(ctx, len(d.Envelopes)) != nil {
 			return nil
 		}
@@ -156,7 +157,6 @@ func (r *reverse) deal(ctx context.Context) error {
 		for i := range d.Envelopes {
 			bytes += len(d.Envelopes[i].Body)
 		}
-		d.Envelopes = r.split(d.Envelopes)
 		t, err := r.tracker.admit(ctx, d, len(d.Envelopes), bytes)
 		if err != nil {
 			return nil // stopped
