@@ -188,6 +188,23 @@ func TestABatchIsTakenApart(t *testing.T) {
 	}
 }
 
+func TestJSONInBase64IsAPayload(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"id":"1","source":"/s","type":"t","data_base64":"eyJhIjoxfQ=="}`:                                             `{"a":1}`,
+		`{"id":"1","source":"/s","type":"t","datacontenttype":"application/json; charset=utf-8","data_base64":"MQ=="}`: `1`,
+		`{"id":"1","source":"/s","type":"t","datacontenttype":"image/png","data_base64":"MQ=="}`:                       ``,
+		`{"id":"1","source":"/s","type":"t","data_base64":"e30"}`:                                                      ``,
+		`{"id":"1","source":"/s","type":"t","data_base64":"eyI="}`:                                                     ``,
+		`{"id":"1","source":"/s","type":"t","data_base64":17}`:                                                         ``,
+	} {
+		m, err := Structured{NATS()}.Decode(&message.Envelope{Coordinates: "c", Body: []byte(body), Headers: []message.Header{{Name: "content-type", Value: structuredType}}})
+		if string(m.Payload) != want || (err != nil) != (want == "") || m.Headers != nil {
+			t.Errorf("%s: got %s, headers %s, %v", body, m.Payload, m.Headers, err)
+		}
+	}
+}
+
 func TestAnEmptyBatchHoldsNothing(t *testing.T) {
 	t.Parallel()
 	if parts, several := (Binary{NATS()}).Split(batch(`[]`)); !several || len(parts) != 0 {

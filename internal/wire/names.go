@@ -52,6 +52,7 @@ const (
 	attributeStream      = "tidestream"
 	attributeOp          = "tideop"
 	attributeHeaders     = "tideheaders"
+	memberBase64         = "data_base64"
 
 	specVersion = "1.0"
 	defaultOp   = "insert"

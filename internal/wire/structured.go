@@ -63,9 +63,9 @@ func (s Spelling) decodeStructured(e *message.Envelope) (message.Message, error)
 	if err := json.Unmarshal(e.Body, &members); err != nil {
 		return message.Message{}, fmt.Errorf("the body is not a structured CloudEvent: %w", err)
 	}
-	data := members["data"]
-	if data == nil {
-		return message.Message{}, errors.New(`the structured CloudEvent has no "data"; pg_tide takes JSON payloads only`)
+	data, err := dataOf(members)
+	if err != nil {
+		return message.Message{}, err
 	}
 	m := message.Message{Time: e.Time, Payload: data, Destination: e.Destination}
 	extensions, headers, err := readMembers(members, &m)
@@ -85,6 +85,27 @@ func (s Spelling) decodeStructured(e *message.Envelope) (message.Message, error)
 	return m, complete(&m, e)
 }
 
+// dataOf returns the payload of a structured event. JSON may also be written in
+// base64, as by those who do not look at what they send.
+func dataOf(members map[string]json.RawMessage) (json.RawMessage, error) {
+	if data := members["data"]; data != nil {
+		return data, nil
+	}
+	encoded := members[memberBase64]
+	if encoded == nil {
+		return nil, errors.New(`the structured CloudEvent has no "data"; pg_tide takes JSON payloads only`)
+	}
+	var data []byte
+	if err := json.Unmarshal(encoded, &data); err != nil {
+		return nil, fmt.Errorf("its data_base64 is not base64: %w", err)
+	}
+	var contentType string
+	if text := members[attributeContentType]; text != nil && json.Unmarshal(text, &contentType) != nil || !isJSON(contentType) || !json.Valid(data) {
+		return nil, errors.New("its data_base64 is not JSON; pg_tide takes JSON payloads only")
+	}
+	return data, nil
+}
+
 // readMembers puts the attributes into m and returns those that have no place
 // there, and the publisher's headers.
 func readMembers(members map[string]json.RawMessage, m *message.Message) (extensions map[string]any, headers string, err error) {
@@ -94,7 +115,7 @@ func readMembers(members map[string]json.RawMessage, m *message.Message) (extens
 	}
 	for name, value := range members {
 		switch name {
-		case "data", attributeSpecVersion, attributeContentType:
+		case "data", memberBase64, attributeSpecVersion, attributeContentType:
 			continue
 		case attributeTime:
 			var text string
