@@ -222,7 +222,9 @@ func TestRoutingIsMadeSafeByItsTechnology(t *testing.T) {
 	b := newBuilder()
 	other := natsTechnology()
 	other.Name, other.TemplateKey = "other", "topic"
-	other.SinkFields = func() []config.Field { return []config.Field{{Name: "topic", Kind: config.String, Default: "{outbox}"}} }
+	other.SinkFields = func() []config.Field {
+		return []config.Field{{Name: "topic", Kind: config.String, Default: "{outbox}"}}
+	}
 	other.Safe = func(value string, _ bool) string { return strings.ReplaceAll(value, "/", "-") }
 	other.Destination = func(destination string) error {
 		if strings.Contains(destination, " ") {
