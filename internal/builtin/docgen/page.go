@@ -44,6 +44,12 @@ A result of more than 64 MiB is that event's failure, and so may be a payload th
 An expression that fails on one event is that event's failure: ` + "`on_error`" + ` decides what becomes of it, and the others flow on.
 
 How rules choose a destination is in [routing](routing.md), what the formats look like in [wire formats](wire-formats.md). ` + "`pg-tide pipeline test`" + ` shows what a configuration makes of events without sending any.
+
+## Pace and pauses
+
+` + "`rate_limit`" + ` lets ` + "`max_messages_per_second`" + ` events go on average, and after a quiet time ` + "`burst_size`" + ` at once. While it holds events back, ` + "`tide.relay_status.reason`" + ` is ` + "`rate limited to 100/s`" + `. Events that a pipeline of an outbox filters or drops cost nothing of it.
+
+` + "`circuit_breaker`" + ` tries nothing for ` + "`open_seconds`" + ` once the far end failed ` + "`failure_threshold`" + ` times in a row: it could not be reached, did not answer, or answered that it cannot now. An event that is refused is no such failure, and is ` + "`on_error`" + `'s. The reason is then ` + "`circuit open until …, because the broker failed 3 times in a row since …, last with: …`" + `. After that one attempt is made, and the reason says that the circuit is half open: what succeeds closes it, what fails opens it again. **An open circuit never sets an event aside**: nothing is sent, and everything waits in its order. The metric is ` + "`tide_pipeline_circuit_state`" + `, 1 for one of ` + "`closed`, `open` and `half_open`" + `.
 `
 
 // page is the reference of all keys.
