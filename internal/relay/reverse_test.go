@@ -115,6 +115,26 @@ func TestEventsOfOneEnvelopeArriveEachByItself(t *testing.T) {
 	})
 }
 
+func TestEveryEventOfAnEnvelopeCountsForTheRateLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := events(2)
+		all[0].Payload = []byte(strings.Repeat("x+", 30))
+		w := newWayBack(all)
+		w.limits.RateLimit = pipeline.RateLimit{PerSecond: 10, Burst: 1}
+		begun := time.Now()
+		_, stop := start(t, w.registry, func(spec pipeline.Spec) (Plan, error) {
+			return Plan{Spec: spec, Limits: w.limits, Codec: splittingCodec{}, DeadLetters: w.letters, Source: w.source, Inbox: w.inbox}, nil
+		}, w.options)
+		defer stop()
+		await(t, "the reason", func() bool { return w.registry.report(1).Reason == "rate limited to 10/s" })
+		await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 2 })
+		if took := time.Since(begun); took < 3*time.Second || len(w.inbox.all()) != 31 {
+			t.Errorf("%d events took %v", len(w.inbox.all()), took)
+		}
+	})
+}
+
 func TestPoisonOnTheWayBackIsKeptWholeAndTheRestArrives(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
