@@ -10,6 +10,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/connector/inbox"
 	"github.com/pg-tide/pg-tide/internal/connector/outbox"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/push"
 	"github.com/pg-tide/pg-tide/internal/relay"
 	"github.com/pg-tide/pg-tide/internal/retry"
 	"github.com/pg-tide/pg-tide/internal/telemetry"
@@ -42,6 +43,7 @@ func near(db *catalog.Catalog) builtin.Near {
 		DeadLetters: func(spec pipeline.Spec) relay.DeadLetters {
 			return db.DeadLetters(catalog.OwnerOf(spec))
 		},
+		Claims: func(spec pipeline.Spec) push.Inbox { return db.Claims(spec) },
 	}
 }
 
@@ -57,6 +59,9 @@ func measured(pipelines []relay.Pipeline) []telemetry.Pipeline {
 			Delivered:     p.Report.Delivered,
 			Filtered:      p.Report.Filtered,
 			Failed:        p.Report.Failed,
+			Pushed:        p.Report.Pushed,
+			PushFailed:    p.Report.PushFailed,
+			PushDead:      p.Report.PushDead,
 			RatePerSecond: p.Report.RatePerSecond,
 		})
 	}

@@ -25,7 +25,7 @@ var whatUsersGet = []string{"cmd/pg-tide", "tide", "relay", "schema"}
 
 // everything stands for every folder of ours but cli and testkit.
 var everything = []string{"schema", "internal/fault", "internal/message", "internal/delivery", "internal/pipeline", "internal/relay",
-	"internal/run", "internal/retry", "internal/catalog", "internal/connector/", "internal/wire/", "internal/transform/",
+	"internal/run", "internal/retry", "internal/catalog", "internal/connector/", "internal/push", "internal/wire/", "internal/transform/",
 	"internal/builtin", "internal/config", "internal/httpserver", "internal/upkeep", "internal/telemetry", "internal/identity"}
 
 // rules is the table of ARCHITECTURE.md. The longest folder that fits a
@@ -56,6 +56,8 @@ var rules = map[string]rule{
 	"internal/connector": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline"}},
 	"internal/connector/nats": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline"},
 		outside: []string{nats}},
+	"internal/connector/webhook": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/run", "internal/retry"},
+		outside: []string{"github.com/standard-webhooks/standard-webhooks"}},
 	"internal/connector/outbox": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 	"internal/connector/inbox":  {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 
@@ -63,7 +65,8 @@ var rules = map[string]rule{
 	"internal/transform": {ours: []string{"internal/message", "internal/delivery", "internal/config"},
 		outside: []string{"cel.dev/cel-go", "github.com/google/cel-go", "github.com/jmespath-community/go-jmespath", "google.golang.org/protobuf"}},
 	"internal/builtin": {ours: []string{"internal/relay", "internal/message", "internal/delivery", "internal/pipeline", "internal/config",
-		"internal/catalog", "internal/connector/", "internal/wire/", "internal/transform/", "internal/builtin/"}},
+		"internal/catalog", "internal/connector/", "internal/push", "internal/wire/", "internal/transform/", "internal/builtin/"}},
+	"internal/push": {ours: []string{"internal/message", "internal/delivery", "internal/pipeline", "internal/run", "internal/retry"}},
 
 	"internal/upkeep": {ours: []string{"internal/catalog", "internal/retry"}},
 

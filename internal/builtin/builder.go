@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/connector/webhook"
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/push"
 	"github.com/pg-tide/pg-tide/internal/relay"
+	"github.com/pg-tide/pg-tide/internal/wire"
 )
 
 // Near makes the ends of a pipeline that lie in the database.
@@ -20,6 +23,8 @@ type Near struct {
 	Reader      func(spec pipeline.Spec) relay.Reader
 	Inbox       func(spec pipeline.Spec) relay.Inbox
 	DeadLetters func(spec pipeline.Spec) relay.DeadLetters
+	// Claims work the inbox of a pipeline that pushes it on.
+	Claims func(spec pipeline.Spec) push.Inbox
 }
 
 // Builder turns specifications into plans.
@@ -68,13 +73,33 @@ func (b *Builder) build(spec pipeline.Spec) (relay.Plan, error) {
 		return b.forward(plan, technology, values, ends)
 	}
 	plan.Inbox = b.Near.Inbox(spec)
+	if values.Has("inbox_push") {
+		if plan.Pusher, err = b.pusher(spec, values.Object("inbox_push")); err != nil {
+			return relay.Plan{}, fmt.Errorf("key \"inbox_push\": %w", err)
+		}
+	}
 	plan.Source, err = technology.Source(values, ends)
 	return plan, err
+}
+
+func (b *Builder) pusher(spec pipeline.Spec, values config.Values) (relay.Pusher, error) {
+	sender, err := webhook.NewSender(values)
+	if err != nil {
+		return nil, err
+	}
+	codec, err := wire.New(values.String("wire_format"), wire.HTTP())
+	if err != nil {
+		return nil, err
+	}
+	return push.New(b.Near.Claims(spec), sender, codec, push.Options{Breaker: breakerOf(values)}), nil
 }
 
 func (b *Builder) forward(plan relay.Plan, technology *Technology, values config.Values, ends Ends) (relay.Plan, error) {
 	var err error
 	plan.Reader = b.Near.Reader(plan.Spec)
+	if technology.BatchSize > 0 && !values.Has("batch_size") {
+		plan.Limits.BatchSize = technology.BatchSize
+	}
 	if technology.AtomicBatch > 0 && values.Bool("atomic") {
 		if err := keepTransactions(&plan, values, technology.AtomicBatch); err != nil {
 			return plan, err
@@ -147,7 +172,7 @@ func (b *Builder) decode(spec pipeline.Spec, technology *Technology, forward boo
 }
 
 func limits(values config.Values) pipeline.Limits {
-	rate, breaker := values.Object("rate_limit"), values.Object("circuit_breaker")
+	rate := values.Object("rate_limit")
 	return pipeline.Limits{
 		BatchSize:      int(values.Int("batch_size")),
 		MaxAttempts:    int(values.Int("max_attempts")),
@@ -155,9 +180,14 @@ func limits(values config.Values) pipeline.Limits {
 		MaxDeadLetters: int(values.Int("max_dead_letters")),
 		Lanes:          int(values.Int("lanes")),
 		RateLimit:      pipeline.RateLimit{PerSecond: rate.Float("max_messages_per_second"), Burst: int(rate.Int("burst_size"))},
-		CircuitBreaker: pipeline.CircuitBreaker{
-			FailureThreshold: int(breaker.Int("failure_threshold")),
-			Open:             time.Duration(breaker.Float("open_seconds") * float64(time.Second)),
-		},
+		CircuitBreaker: breakerOf(values),
+	}
+}
+
+func breakerOf(values config.Values) pipeline.CircuitBreaker {
+	breaker := values.Object("circuit_breaker")
+	return pipeline.CircuitBreaker{
+		FailureThreshold: int(breaker.Int("failure_threshold")),
+		Open:             time.Duration(breaker.Float("open_seconds") * float64(time.Second)),
 	}
 }

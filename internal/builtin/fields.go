@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/connector/webhook"
 	"github.com/pg-tide/pg-tide/internal/wire"
 )
 
@@ -12,6 +13,11 @@ const (
 	maxLanes           = 64
 	// defaultMaxDeadLetters bounds what a broken consumer can pile up unseen.
 	defaultMaxDeadLetters = 100_000
+
+	// what a push of an inbox does unless it is told otherwise
+	defaultPushConcurrency = 8
+	defaultPushThreshold   = 5
+	defaultPushOpenSeconds = 30
 )
 
 // CommonFields declares the keys that every pipeline of a direction has,
@@ -60,10 +66,28 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 			{Name: "drop_unmatched", Kind: config.Boolean, Default: false, Help: "Send events that match no rule nowhere, in place of default"},
 		}})
 	}
+	if !forward {
+		fields = append(fields, PushField())
+	}
 	return fields
 }
 
 func languageField() config.Field {
 	return config.Field{Name: "language", Kind: config.String, Default: "jmespath", Values: []string{"jmespath", "cel"},
 		Help: "Language of the pipeline's expressions"}
+}
+
+// PushField declares the key of a reverse pipeline whose inbox is pushed to a
+// service that speaks HTTP.
+func PushField() config.Field {
+	fields := append(webhook.SendFields(defaultPushConcurrency),
+		config.Field{Name: "wire_format", Kind: config.String, Default: "native", Values: []string{"native", "cloudevents"},
+			Help: "How events are posted: native is CloudEvents in binary mode, cloudevents in structured mode"},
+		config.Field{Name: "circuit_breaker", Kind: config.Object, Help: "Pause after failures of the service in a row; no attempt at a message counts while it lasts", Fields: []config.Field{
+			{Name: "failure_threshold", Kind: config.Integer, Default: defaultPushThreshold, Min: 0, Max: 1e6,
+				Help: "Failures in a row, of different messages, that open the circuit; 0 for never"},
+			{Name: "open_seconds", Kind: config.Number, Default: defaultPushOpenSeconds, Min: 0.001, Max: 86400, Help: "How long it stays open"},
+		}})
+	return config.Field{Name: "inbox_push", Kind: config.Object, Fields: fields,
+		Help: "Post the inbox's messages to a service that speaks HTTP, see docs/inbox-push.md"}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/config"
 	"github.com/pg-tide/pg-tide/internal/connector/nats"
+	"github.com/pg-tide/pg-tide/internal/connector/webhook"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/relay"
 	"github.com/pg-tide/pg-tide/internal/transform"
@@ -31,6 +32,9 @@ type Technology struct {
 	// AtomicBatch is how many events a sink can store at once, all or none; 0
 	// when it has no key "atomic".
 	AtomicBatch int
+	// BatchSize is what a forward pipeline reads and sends at once unless its
+	// configuration says so; 0 for what all others do.
+	BatchSize int
 	// Safe makes what is filled into a template safe for the transport.
 	Safe transform.Sanitizer
 	// Destination says what is wrong with a destination.
@@ -43,7 +47,20 @@ type Technology struct {
 
 // Technologies lists all that is in the binary.
 func Technologies() []Technology {
-	return []Technology{natsTechnology()}
+	return []Technology{natsTechnology(), webhookTechnology()}
+}
+
+// A request for each event takes long: what is cut off when a relay stops is
+// sent again, and should be little.
+const webhookBatchSize = 100
+
+func webhookTechnology() Technology {
+	return Technology{
+		Name: "webhook", Title: "HTTP webhook",
+		SinkFields: webhook.SinkFields, TemplateKey: "path_template", BatchSize: webhookBatchSize,
+		Safe: webhook.URLSegment, Destination: webhook.URLPath, Spelling: wire.HTTP,
+		Sink: func(values config.Values, _ Ends) (relay.Sink, error) { return webhook.NewSink(values) },
+	}
 }
 
 func natsTechnology() Technology {

@@ -132,3 +132,18 @@ var markLoadSQL string
 
 //go:embed queries/mark_save.sql
 var markSaveSQL string
+
+//go:embed queries/inbox_claim.sql
+var inboxClaimSQL string
+
+//go:embed queries/inbox_complete.sql
+var inboxCompleteSQL string
+
+//go:embed queries/inbox_fail.sql
+var inboxFailSQL string
+
+//go:embed queries/inbox_extend.sql
+var inboxExtendSQL string
+
+//go:embed queries/inbox_release.sql
+var inboxReleaseSQL string

@@ -35,7 +35,10 @@ type Error struct {
 	Verdict Verdict
 	// After asks to wait at least this long before the retry; 0 leaves it to the policy.
 	After time.Duration
-	Err   error
+	// Doubtful says, of a retry, that the event itself may be the reason: the
+	// far end had it and broke on it, or was too slow.
+	Doubtful bool
+	Err      error
 }
 
 // Error returns the text of the wrapped error.
@@ -51,6 +54,21 @@ func RetryAfter(err error, d time.Duration) error {
 
 // Reject marks err as the event's own fault: it will be refused every time.
 func Reject(err error) error { return &Error{Verdict: VerdictReject, Err: err} }
+
+// RetryDoubtful marks err as temporary, and as perhaps the event's own fault.
+func RetryDoubtful(err error, after time.Duration) error {
+	return &Error{Verdict: VerdictRetry, After: after, Doubtful: true, Err: err}
+}
+
+// IsDoubtful says whether the event itself may be the reason for err.
+func IsDoubtful(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Doubtful
+}
+
+// ErrLeaseLost says that a lease on an inbox's messages was lost: they are
+// another worker's, or settled already.
+var ErrLeaseLost = errors.New("the lease was lost")
 
 // Misconfigured marks err as one that only a person can mend.
 func Misconfigured(err error) error { return &Error{Verdict: VerdictMisconfigured, Err: err} }

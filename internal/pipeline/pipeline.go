@@ -107,6 +107,9 @@ type Report struct {
 	// Circuit is the state of the circuit breaker: closed, open or half_open;
 	// empty where there is none.
 	Circuit string
+	// Pushed, PushFailed and PushDead count the messages of the inbox that a
+	// service took, the attempts that failed, and the dead letters.
+	Pushed, PushFailed, PushDead int64
 	// RatePerSecond is the recent rate of delivered events.
 	RatePerSecond float64
 }

@@ -38,11 +38,12 @@ type standing struct {
 
 func newHealth(spec pipeline.Spec, clock retry.Clock, logger *slog.Logger, dirty func()) *health {
 	return &health{
-		spec:   spec,
-		clock:  clock,
-		logger: logger.With("pipeline", spec.Name),
-		dirty:  dirty,
-		report: pipeline.Report{PipelineID: spec.ID, Fence: spec.Fence, State: pipeline.StateStarting},
+		spec:     spec,
+		clock:    clock,
+		logger:   logger.With("pipeline", spec.Name),
+		dirty:    dirty,
+		standing: map[string]standing{},
+		report:   pipeline.Report{PipelineID: spec.ID, Fence: spec.Fence, State: pipeline.StateStarting},
 	}
 }
 
@@ -97,7 +98,11 @@ func (h *health) show() {
 func (h *health) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.standing = map[string]standing{}
+	for about := range h.standing {
+		if about != aboutPush {
+			delete(h.standing, about)
+		}
+	}
 }
 
 // stand says that one part of the pipeline cannot go on, and why.

@@ -335,7 +335,7 @@ func (l *lane) acknowledge(ctx context.Context, s *shipment) error {
 // outcome waits for a receipt and tells apart what was taken and what was
 // refused. An error ends the session; refusals are remembered even then.
 func (l *lane) outcome(ctx context.Context, receipt delivery.Receipt, items []item) (taken, refused []item, err error) {
-	err = l.call(ctx, farEnd, "wait for the sink's acknowledgement", receipt.Wait)
+	err = l.await(ctx, receipt)
 	if err == nil {
 		return items, nil, nil
 	}

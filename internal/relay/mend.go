@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 )
@@ -182,6 +183,17 @@ func (l *lane) deliver(ctx context.Context, envelopes ...message.Envelope) error
 	receipt, err := l.sendNow(ctx, envelopes)
 	if err != nil {
 		return err
+	}
+	return l.await(ctx, receipt)
+}
+
+// await waits for a receipt.
+func (l *lane) await(ctx context.Context, receipt delivery.Receipt) error {
+	if _, patient := receipt.(Patient); patient {
+		if err := receipt.Wait(ctx); err != nil && ctx.Err() == nil {
+			return &sideError{side: farEnd, err: err}
+		}
+		return context.Cause(ctx)
 	}
 	return l.call(ctx, farEnd, "wait for the sink's acknowledgement", receipt.Wait)
 }

@@ -25,6 +25,8 @@ type runner struct {
 	// lettersSeen says that there were letters since they were last looked for.
 	lettersSeen *atomic.Bool
 	lease       *lease
+	// inserted wakes the push of the inbox.
+	inserted chan struct{}
 	// panicked keeps a stack from being logged more than once.
 	panicked bool
 }
@@ -39,6 +41,7 @@ func (s *Supervisor) newRunner(spec pipeline.Spec) *runner {
 		letters:     make(chan struct{}, 1),
 		lettersSeen: &atomic.Bool{},
 		lease:       s.lease,
+		inserted:    make(chan struct{}, 1),
 	}
 }
 
@@ -57,7 +60,9 @@ func (r *runner) run(intake, work context.Context) error {
 	var (
 		plan  *Plan
 		known *memory
+		push  pushing
 	)
+	defer push.end()
 	for intake.Err() == nil {
 		err := run.Protect(func() error {
 			if plan == nil {
@@ -66,6 +71,7 @@ func (r *runner) run(intake, work context.Context) error {
 					return err
 				}
 				plan = &built
+				push.begin(intake, work, r, plan.Pusher)
 				if known == nil {
 					known = newMemory(built.Limits, r.clock)
 					r.health.observe(known)
@@ -84,6 +90,7 @@ func (r *runner) run(intake, work context.Context) error {
 		}
 		pause := r.failed(err, known)
 		if verdict, _ := delivery.VerdictOf(err); verdict == delivery.VerdictMisconfigured {
+			push.end()
 			plan = nil // a secret may have been mended meanwhile: build it again
 		}
 		if retry.Sleep(intake, r.clock, pause) != nil {
@@ -105,6 +112,7 @@ func (r *runner) session(intake, work context.Context, plan *Plan, known *memory
 		letters:     r.letters,
 		lettersSeen: r.lettersSeen,
 		lease:       r.lease,
+		inserted:    r.inserted,
 	}
 	r.health.begin()
 	if circuit, failures := known.breaker.State(); circuit == retry.HalfOpen {

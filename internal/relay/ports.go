@@ -75,6 +75,11 @@ type Watcher interface {
 	Watch(ctx context.Context) error
 }
 
+// Patient is a second power of a sink's receipt: everything that its Wait waits
+// for has a bound of its own, so the engine sets none to the whole, which may
+// be a request for each event.
+type Patient interface{ Patient() }
+
 // Remarker is a second power of a Sink: it can say that it does less than was
 // asked of it.
 type Remarker interface {
@@ -183,6 +188,15 @@ type DeadLetters interface {
 	Count(ctx context.Context) (int, error)
 }
 
+// Pusher hands on what an inbox holds, beside the sessions that fill it. It
+// outlives their failures: a source that is away does not hold up what arrived.
+type Pusher interface {
+	// Push works until intake is done, finishes what it has begun and gives
+	// back the rest; when work is done it drops what it has begun, and gives
+	// back that as well.
+	Push(intake, work context.Context, monitor pipeline.PushMonitor) error
+}
+
 // Plan is a pipeline made ready to run: built from a Spec, nothing connected yet.
 type Plan struct {
 	Spec        pipeline.Spec
@@ -198,6 +212,8 @@ type Plan struct {
 	LaneSinks []Sink
 	Source    Source
 	Inbox     Inbox
+	// Pusher is set for a reverse pipeline whose inbox is pushed on.
+	Pusher Pusher
 }
 
 // Builder turns a spec into a plan: decodes the configuration strictly,

@@ -232,6 +232,9 @@ func (r *reverse) insert(ctx context.Context, messages []message.Message) (inser
 		inserted, err = r.plan.Inbox.Insert(ctx, messages)
 		return err
 	})
+	if inserted > 0 {
+		signal(r.inserted)
+	}
 	return inserted, err
 }
 

@@ -83,6 +83,8 @@ type session struct {
 	// lettersSeen says that there were letters since they were last looked for.
 	lettersSeen *atomic.Bool
 	lease       *lease
+	// inserted wakes the push of the inbox.
+	inserted chan<- struct{}
 }
 
 func (s *session) call(ctx context.Context, at side, doing string, f func(ctx context.Context) error) error {

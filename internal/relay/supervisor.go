@@ -370,7 +370,7 @@ func (s *Supervisor) NotReady() string {
 }
 
 // signal wakes whoever waits on c, now or later, and never blocks.
-func signal(c chan struct{}) {
+func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

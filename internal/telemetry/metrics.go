@@ -19,8 +19,9 @@ type Pipeline struct {
 	// Circuit is the state of the circuit breaker; empty where there is none.
 	Circuit string
 	// Counted since this relay started the pipeline.
-	Delivered, Filtered, Failed int64
-	RatePerSecond               float64
+	Delivered, Filtered, Failed  int64
+	Pushed, PushFailed, PushDead int64
+	RatePerSecond                float64
 }
 
 // Outbox is what is measured of one outbox of the database.
@@ -48,6 +49,9 @@ type metrics struct {
 	delivered *prometheus.Desc
 	filtered  *prometheus.Desc
 	failed    *prometheus.Desc
+	pushed    *prometheus.Desc
+	pushFails *prometheus.Desc
+	pushDead  *prometheus.Desc
 	rate      *prometheus.Desc
 	state     *prometheus.Desc
 	circuit   *prometheus.Desc
@@ -73,6 +77,9 @@ func NewMetrics(registry *prometheus.Registry, version string, sample func() Sam
 		delivered: prometheus.NewDesc("tide_events_delivered_total", "Events durably delivered: acknowledged by the sink, or committed in the inbox.", perPipeline, nil),
 		filtered:  prometheus.NewDesc("tide_events_filtered_total", "Events that the pipeline's filter left out.", perPipeline, nil),
 		failed:    prometheus.NewDesc("tide_events_failed_total", "Events that were refused: dead letters, and events that block their pipeline.", perPipeline, nil),
+		pushed:    prometheus.NewDesc("tide_inbox_messages_pushed_total", "Messages of the inbox that the service of inbox_push took.", perPipeline, nil),
+		pushFails: prometheus.NewDesc("tide_inbox_push_failures_total", "Attempts to push a message that failed.", perPipeline, nil),
+		pushDead:  prometheus.NewDesc("tide_inbox_push_dead_letters_total", "Messages of the inbox that became dead letters because they could not be pushed.", perPipeline, nil),
 		rate:      prometheus.NewDesc("tide_pipeline_events_per_second", "Recent rate of delivered events.", perPipeline, nil),
 		state:     prometheus.NewDesc("tide_pipeline_state", "1 for the state that the pipeline is in, 0 for the others.", []string{"pipeline", "direction", "state"}, nil),
 		circuit:   prometheus.NewDesc("tide_pipeline_circuit_state", "1 for the state that the pipeline's circuit breaker is in, 0 for the others; pipelines without one are left out.", []string{"pipeline", "direction", "state"}, nil),
@@ -98,7 +105,7 @@ func Handler(registry *prometheus.Registry) http.Handler {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{m.build, m.ready, m.pipelines, m.delivered, m.filtered, m.failed, m.rate, m.state, m.circuit,
+	for _, desc := range []*prometheus.Desc{m.build, m.ready, m.pipelines, m.delivered, m.filtered, m.failed, m.pushed, m.pushFails, m.pushDead, m.rate, m.state, m.circuit,
 		m.outboxBytes, m.outboxLimit, m.outboxHeld} {
 		to <- desc
 	}
@@ -121,6 +128,11 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		counter(m.delivered, p.Delivered, labels...)
 		counter(m.filtered, p.Filtered, labels...)
 		counter(m.failed, p.Failed, labels...)
+		if p.Direction == pipeline.Reverse {
+			counter(m.pushed, p.Pushed, labels...)
+			counter(m.pushFails, p.PushFailed, labels...)
+			counter(m.pushDead, p.PushDead, labels...)
+		}
 		gauge(m.rate, p.RatePerSecond, labels...)
 		for _, state := range states() {
 			gauge(m.state, number(state == p.State), p.Name, string(p.Direction), string(state))

@@ -45,7 +45,7 @@ func (s Spelling) mayTravel(name string) bool { return isToken(name) && !s.ours(
 // ours tells whether a header's name belongs to CloudEvents, the transport or us.
 func (s Spelling) ours(name string) bool {
 	lower := strings.ToLower(name)
-	if strings.HasPrefix(lower, s.Prefix) || lower == strings.ToLower(s.ContentType) || lower == headersHeader {
+	if strings.HasPrefix(lower, s.Prefix) || lower == strings.ToLower(s.ContentType) || lower == headersHeader || slices.Contains(s.ReservedNames, lower) {
 		return true
 	}
 	return slices.ContainsFunc(s.Reserved, func(prefix string) bool { return strings.HasPrefix(lower, prefix) })

@@ -16,6 +16,8 @@ type Spelling struct {
 	Bare bool
 	// OwnKey says that the transport carries an event's key in a place of its own.
 	OwnKey bool
+	// ReservedNames are whole names of such headers, in lower case.
+	ReservedNames []string
 
 	names attributeNames
 }
@@ -29,6 +31,16 @@ type attributeNames struct{ specVersion, id, source, kind, time, subject, stream
 func NATS() Spelling {
 	s := spelling("ce-", "content-type", "nats-")
 	s.Bare = true
+	return s
+}
+
+// HTTP is the spelling of the CloudEvents binding for HTTP. What steers a
+// connection, proves who one is, or says what a proxy saw, is not for
+// publishers to set.
+func HTTP() Spelling {
+	s := spelling("ce-", "content-type", "content-", "proxy-", "sec-", "webhook-", "access-control-", "x-forwarded-")
+	s.ReservedNames = []string{"host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect",
+		"accept-encoding", "authorization", "cookie", "set-cookie", "idempotency-key", "user-agent", "via", "forwarded", "x-real-ip"}
 	return s
 }
 

@@ -31,8 +31,9 @@ begin
                 '{}'::name[]),
             ('function', 'execute', '{outbox_enable, outbox_disable, relay_enable, relay_disable, relay_rewind,
                 dead_letter_retry, dead_letter_discard, inbox_replay, relay_adopt, relay_adoptable}', '{tide_operator}'),
-            ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed,
-                inbox_claim, inbox_extend, inbox_complete, inbox_fail, inbox_release}', '{tide_consumer}'),
+            ('function', 'execute', '{inbox_pending, inbox_mark_processed, inbox_mark_failed}', '{tide_consumer}'),
+            -- A relay works an inbox too, when it pushes it on.
+            ('function', 'execute', '{inbox_claim, inbox_extend, inbox_complete, inbox_fail, inbox_release}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_id, inbox_is_ordered}', '{tide_consumer, tide_relay}'),
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
             ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',

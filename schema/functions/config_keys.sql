@@ -17,7 +17,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
     values
-    ('common', 'forward', 'sink_type', 'string', null::text, '{nats}'::text[], true),
+    ('common', 'forward', 'sink_type', 'string', null::text, '{nats,webhook}'::text[], true),
     ('common', 'forward', 'batch_size', 'integer', null, null, false),
     ('common', 'forward', 'lanes', 'integer', null, null, false),
     ('common', 'forward', 'wire_format', 'string', null, '{native,cloudevents,debezium,raw}', false),
@@ -55,6 +55,24 @@ as $$
     ('common', 'reverse', 'circuit_breaker', 'object', null, null, false),
     ('common', 'reverse', 'circuit_breaker.failure_threshold', 'integer', null, null, false),
     ('common', 'reverse', 'circuit_breaker.open_seconds', 'number', null, null, false),
+    ('common', 'reverse', 'inbox_push', 'object', null, null, false),
+    ('common', 'reverse', 'inbox_push.url', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.signing_secret', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.previous_signing_secret', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.bearer_token', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.concurrency', 'integer', null, null, false),
+    ('common', 'reverse', 'inbox_push.timeout_seconds', 'number', null, null, false),
+    ('common', 'reverse', 'inbox_push.max_body_bytes', 'integer', null, null, false),
+    ('common', 'reverse', 'inbox_push.allow_networks', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.tls_ca_file', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.tls_ca_cert', 'string', 'inbox_push.tls_ca_file', null, false),
+    ('common', 'reverse', 'inbox_push.tls_cert_file', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.tls_key_file', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.tls_server_name', 'string', null, null, false),
+    ('common', 'reverse', 'inbox_push.wire_format', 'string', null, '{native,cloudevents}', false),
+    ('common', 'reverse', 'inbox_push.circuit_breaker', 'object', null, null, false),
+    ('common', 'reverse', 'inbox_push.circuit_breaker.failure_threshold', 'integer', null, null, false),
+    ('common', 'reverse', 'inbox_push.circuit_breaker.open_seconds', 'number', null, null, false),
     ('nats', 'forward', 'url', 'string', null, null, true),
     ('nats', 'forward', 'credentials_file', 'string', null, null, false),
     ('nats', 'forward', 'credentials', 'string', 'credentials_file', null, false),
@@ -101,7 +119,22 @@ as $$
     ('nats', 'reverse', 'create_stream', 'boolean', null, null, false),
     ('nats', 'reverse', 'storage', 'string', null, '{file,memory}', false),
     ('nats', 'reverse', 'replicas', 'integer', null, null, false),
-    ('nats', 'reverse', 'duplicate_window', 'string', null, null, false)
+    ('nats', 'reverse', 'duplicate_window', 'string', null, null, false),
+    ('webhook', 'forward', 'url', 'string', null, null, true),
+    ('webhook', 'forward', 'signing_secret', 'string', null, null, false),
+    ('webhook', 'forward', 'previous_signing_secret', 'string', null, null, false),
+    ('webhook', 'forward', 'bearer_token', 'string', null, null, false),
+    ('webhook', 'forward', 'concurrency', 'integer', null, null, false),
+    ('webhook', 'forward', 'timeout_seconds', 'number', null, null, false),
+    ('webhook', 'forward', 'max_body_bytes', 'integer', null, null, false),
+    ('webhook', 'forward', 'allow_networks', 'string', null, null, false),
+    ('webhook', 'forward', 'tls_ca_file', 'string', null, null, false),
+    ('webhook', 'forward', 'tls_ca_cert', 'string', 'tls_ca_file', null, false),
+    ('webhook', 'forward', 'tls_cert_file', 'string', null, null, false),
+    ('webhook', 'forward', 'tls_key_file', 'string', null, null, false),
+    ('webhook', 'forward', 'tls_server_name', 'string', null, null, false),
+    ('webhook', 'forward', 'path_template', 'string', null, null, false),
+    ('webhook', 'forward', 'path', 'string', 'path_template', null, false)
 $$;
 
 comment on function tide.config_keys() is 'The keys that a pipeline''s configuration may have.';

@@ -44,15 +44,7 @@ type key struct {
 }
 
 func keysSQL(technologies []builtin.Technology) string {
-	var sinks, sources []string
-	for i := range technologies {
-		if technologies[i].Sink != nil {
-			sinks = append(sinks, technologies[i].Name)
-		}
-		if technologies[i].Source != nil {
-			sources = append(sources, technologies[i].Name)
-		}
-	}
+	sinks, sources := namesOf(technologies)
 	var keys []key
 	keys = collect(keys, "common", "forward", "", builtin.CommonFields(true, sinks))
 	keys = collect(keys, "common", "reverse", "", builtin.CommonFields(false, sources))
@@ -70,6 +62,19 @@ func keysSQL(technologies []builtin.Technology) string {
 		rows[i] = "    " + keys[i].row(i == 0)
 	}
 	return keysHead + strings.Join(rows, ",\n") + keysFoot
+}
+
+// namesOf returns the technologies that are sinks, and those that are sources.
+func namesOf(technologies []builtin.Technology) (sinks, sources []string) {
+	for i := range technologies {
+		if technologies[i].Sink != nil {
+			sinks = append(sinks, technologies[i].Name)
+		}
+		if technologies[i].Source != nil {
+			sources = append(sources, technologies[i].Name)
+		}
+	}
+	return sinks, sources
 }
 
 // collect adds the fields, and their aliases. What stands within an array is

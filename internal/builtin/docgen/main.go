@@ -61,6 +61,11 @@ func generate(technologies []builtin.Technology) ([]file, error) {
 		{"docs/configuration.md", page(technologies)},
 		{"schema/functions/config_keys.sql", keysSQL(technologies)},
 	}
+	push, err := fillIn("docs/inbox-push.md", table(builtin.PushField().Fields, ""))
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, file{"docs/inbox-push.md", push})
 	for i := range technologies {
 		t := &technologies[i]
 		for path, fields := range map[string]func() []config.Field{

@@ -23,7 +23,7 @@ A change is followed within a second, without a restart. A wrong configuration s
 
 const templates = `## Templates
 
-Destinations (` + "`subject_template`, `routing`" + `) may hold ` + "`{outbox}`, `{outbox_name}`, `{stream}`, `{stream_table}`, `{op}`, `{event_type}`, `{key}`, `{event_id}`, `{outbox_id}`, `{payload.a.b}`, `{headers.x}`" + `.
+Destinations (` + "`subject_template`, `path_template`, `routing`" + `) may hold ` + "`{outbox}`, `{outbox_name}`, `{stream}`, `{stream_table}`, `{op}`, `{event_type}`, `{key}`, `{event_id}`, `{outbox_id}`, `{payload.a.b}`, `{headers.x}`" + `.
 What is filled in is made safe for the transport: wildcards, blanks, control characters and empty parts become ` + "`_`" + `, as does a ` + "`$`" + ` in front, so that no event leaves the prefix that you wrote. A path that is not there gives ` + "`_`" + `; one that leads to an object or a list, and a destination of more than 1024 bytes, are that event's failure. Dots stay in ` + "`{stream}` and `{event_type}`" + `, where they are part of the name, and become ` + "`_`" + ` in all others.
 
 ## Expressions
@@ -54,16 +54,13 @@ How rules choose a destination is in [routing](routing.md), what the formats loo
 
 // page is the reference of all keys.
 func page(technologies []builtin.Technology) string {
-	var names []string
-	for i := range technologies {
-		names = append(names, technologies[i].Name)
-	}
+	sinks, sources := namesOf(technologies)
 	var b strings.Builder
 	b.WriteString(introduction)
 	b.WriteString("## Common keys\n\n### Forward: tide.relay_set_outbox\n\n")
-	b.WriteString(table(builtin.CommonFields(true, names), ""))
+	b.WriteString(table(builtin.CommonFields(true, sinks), ""))
 	b.WriteString("\n### Reverse: tide.relay_set_inbox\n\n")
-	b.WriteString(table(builtin.CommonFields(false, names), ""))
+	b.WriteString(table(builtin.CommonFields(false, sources), ""))
 	b.WriteString("\n" + templates)
 	for i := range technologies {
 		t := &technologies[i]

@@ -1,0 +1,1 @@
+select tide.inbox_complete($1, $2::text::uuid, $3)

@@ -1,0 +1,1 @@
+select tide.inbox_release($1, $2::text::uuid, $3, $4 * interval '1 second')

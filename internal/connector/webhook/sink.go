@@ -1,0 +1,155 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+// mostKnown bounds the event ids that are remembered as refused.
+const mostKnown = 10_000
+
+// Sink posts envelopes to one service: in order, or with a concurrency above
+// one in the order of each key.
+type Sink struct {
+	sender *Sender
+
+	mu      sync.Mutex
+	session *sinkSession
+	owns    func() error
+	// known are events that were refused before. Whoever sends such a one again
+	// keeps those behind it back by itself.
+	known map[string]bool
+}
+
+// NewSink checks the configuration and connects to nothing.
+func NewSink(values SendValues) (*Sink, error) {
+	sender, err := NewSender(values)
+	if err != nil {
+		return nil, err
+	}
+	return &Sink{sender: sender, known: map[string]bool{}}, nil
+}
+
+// Guard sets what is asked before each request: nil while the relay still
+// owns the pipeline.
+func (s *Sink) Guard(owns func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owns = owns
+}
+
+// Open begins a session. HTTP has nothing to connect to before there is an
+// event, so that a service that is away shows with the first.
+func (s *Sink) Open(ctx context.Context) error {
+	if err := s.Close(ctx); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.sender.Open(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session = newSinkSession(ctx, s)
+	return nil
+}
+
+// Send queues the envelopes and returns at once; an envelope that is too large
+// is refused before anything was sent.
+func (s *Sink) Send(_ context.Context, envelopes []message.Envelope) (delivery.Receipt, error) {
+	s.mu.Lock()
+	session := s.session
+	s.mu.Unlock()
+	if session == nil {
+		return nil, errNotOpen
+	}
+	failed := map[int]error{}
+	for i := range envelopes {
+		if err := s.sender.Check(&envelopes[i]); err != nil {
+			failed[i] = err
+		}
+	}
+	if len(failed) > 0 {
+		return nil, &delivery.Partial{Failed: failed}
+	}
+	return session.add(envelopes), nil
+}
+
+// Close cuts off the requests that are out and waits for their end.
+func (s *Sink) Close(context.Context) error {
+	s.mu.Lock()
+	session := s.session
+	s.session = nil
+	s.mu.Unlock()
+	if session != nil {
+		session.end()
+	}
+	s.sender.Close()
+	return nil
+}
+
+// ask says whether the relay may still send.
+func (s *Sink) ask() error {
+	s.mu.Lock()
+	owns := s.owns
+	s.mu.Unlock()
+	if owns == nil {
+		return nil
+	}
+	return owns()
+}
+
+// wasRefused says whether the event was refused before.
+func (s *Sink) wasRefused(eventID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[eventID]
+}
+
+// noteRefusal remembers a refusal, or forgets it.
+func (s *Sink) noteRefusal(eventID string, refused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !refused {
+		delete(s.known, eventID)
+		return
+	}
+	if len(s.known) >= mostKnown {
+		clear(s.known)
+	}
+	s.known[eventID] = true
+}
+
+// sinkReceipt stands for the envelopes of one Send.
+type sinkReceipt struct {
+	done chan struct{} // closed when all are settled
+
+	// guarded by the session's lock until done is closed
+	left   int
+	failed map[int]error
+}
+
+// Wait returns nil once the service has all envelopes, and else *delivery.Partial.
+func (r *sinkReceipt) Wait(ctx context.Context) error {
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if len(r.failed) > 0 {
+		return &delivery.Partial{Failed: r.failed}
+	}
+	return nil
+}
+
+// Patient says that the wait needs no bound: each request has one, and so has
+// the number of its repetitions.
+func (r *sinkReceipt) Patient() {}
+
+var errSessionEnded = errors.New("the session with the service has ended")

@@ -1,0 +1,245 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pg-tide/pg-tide/internal/delivery"
+	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/retry"
+	"github.com/pg-tide/pg-tide/internal/run"
+)
+
+const (
+	// sinkAttempts is how often an event is posted before the session asks the
+	// engine what to do.
+	sinkAttempts = 4
+	// longestInside is the longest pause between them; for a longer one that a
+	// service asks for the whole pipeline waits.
+	longestInside = 5 * time.Second
+)
+
+// parcel is one envelope on its way.
+type parcel struct {
+	envelope message.Envelope
+	receipt  *sinkReceipt
+	index    int
+}
+
+// sinkSession sends what was queued since the sink was opened. Nothing of a
+// group is out together: with one request at a time there is one group, and
+// else one for each key.
+type sinkSession struct {
+	sink *Sink
+	most int
+	// spawn runs work in a goroutine whose context ends with the session.
+	spawn  func(work func(ctx context.Context))
+	cancel context.CancelCauseFunc
+	out    sync.WaitGroup
+
+	mu      sync.Mutex
+	ready   []*parcel
+	running int
+	behind  map[string][]*parcel // of groups that have one ready or out
+	// stopped are groups whose events wait for one that was refused; its id.
+	stopped map[string]string
+	// taken counts what the service took.
+	taken int
+	// failed ends the session: nothing more is posted.
+	failed error
+}
+
+func newSinkSession(ctx context.Context, sink *Sink) *sinkSession {
+	// The call that opened the session is over soon; the session is not.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	s := &sinkSession{sink: sink, most: sink.sender.Concurrency(), cancel: cancel,
+		behind: map[string][]*parcel{}, stopped: map[string]string{}}
+	s.spawn = func(work func(ctx context.Context)) {
+		s.out.Add(1)
+		run.Start(ctx, func(_, ctx context.Context) error {
+			defer s.out.Done()
+			work(ctx)
+			return nil
+		})
+	}
+	return s
+}
+
+// end cuts off everything and waits for it.
+func (s *sinkSession) end() {
+	s.cancel(errSessionEnded)
+	s.mu.Lock()
+	s.fail(errSessionEnded)
+	s.mu.Unlock()
+	s.out.Wait()
+}
+
+func (s *sinkSession) add(envelopes []message.Envelope) *sinkReceipt {
+	r := &sinkReceipt{done: make(chan struct{}), left: len(envelopes), failed: map[int]error{}}
+	if len(envelopes) == 0 {
+		close(r.done)
+		return r
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range envelopes {
+		s.queue(&parcel{envelope: envelopes[i], receipt: r, index: i})
+	}
+	s.pump()
+	return r
+}
+
+// group names what an event keeps its order with; alone says that it has none.
+func (s *sinkSession) group(p *parcel) (name string, alone bool) {
+	if s.most == 1 {
+		return "", false
+	}
+	return p.envelope.Key, p.envelope.Key == ""
+}
+
+// queue puts an event behind those of its group. The lock is held.
+func (s *sinkSession) queue(p *parcel) {
+	name, alone := s.group(p)
+	waiting, busy := s.behind[name]
+	switch {
+	case alone:
+		s.ready = append(s.ready, p)
+	case busy:
+		s.behind[name] = append(waiting, p)
+	default:
+		s.behind[name] = nil
+		s.ready = append(s.ready, p)
+	}
+}
+
+// pump starts requests. The lock is held.
+func (s *sinkSession) pump() {
+	for s.running < s.most && len(s.ready) > 0 {
+		p := s.ready[0]
+		s.ready = s.ready[1:]
+		if err := s.refusedAhead(p); err != nil {
+			s.settle(p, err)
+			continue
+		}
+		s.running++
+		s.spawn(func(ctx context.Context) {
+			err := run.Protect(func() error { return s.deliver(ctx, p) })
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.running--
+			s.settle(p, err)
+			s.pump()
+		})
+	}
+}
+
+// refusedAhead says why the event may not be sent: the session is over, or an
+// earlier event of its group was refused and nobody knows yet that this one was
+// on its way. Without it: two events of a group are queued, the first is
+// refused and the second taken; then the first is tried again, and taken
+// behind it. Whoever sends the refused one again knows. The lock is held.
+func (s *sinkSession) refusedAhead(p *parcel) error {
+	if s.failed != nil {
+		return s.failed
+	}
+	name, alone := s.group(p)
+	first, stopped := s.stopped[name]
+	switch {
+	case alone || !stopped:
+		return nil
+	case first == p.envelope.EventID:
+		delete(s.stopped, name)
+		return nil
+	}
+	return fmt.Errorf("event %s waits behind event %s, which was refused", p.envelope.EventID, first)
+}
+
+// settle notes what became of an event, and lets the next of its group go. The
+// lock is held.
+func (s *sinkSession) settle(p *parcel, err error) {
+	verdict, _ := delivery.VerdictOf(err)
+	id := p.envelope.EventID
+	name, alone := s.group(p)
+	switch {
+	case err == nil:
+		s.taken++
+		s.sink.noteRefusal(id, false)
+	case verdict == delivery.VerdictReject:
+		if !alone && !s.sink.wasRefused(id) {
+			s.stopped[name] = id
+		}
+		s.sink.noteRefusal(id, true)
+	}
+	if err != nil {
+		p.receipt.failed[p.index] = err
+	}
+	p.receipt.left--
+	if p.receipt.left == 0 {
+		close(p.receipt.done)
+	}
+	if alone {
+		return
+	}
+	if waiting := s.behind[name]; len(waiting) > 0 {
+		s.behind[name] = waiting[1:]
+		s.ready = append(s.ready, waiting[0])
+		return
+	}
+	delete(s.behind, name)
+}
+
+// fail ends the session: what is queued is not sent. What is out comes in.
+// The lock is held.
+func (s *sinkSession) fail(err error) {
+	if s.failed == nil {
+		s.failed = err
+	}
+	for len(s.ready) > 0 {
+		p := s.ready[0]
+		s.ready = s.ready[1:]
+		s.settle(p, s.failed)
+	}
+}
+
+// deliver posts one event, and again where the service may think better of it.
+func (s *sinkSession) deliver(ctx context.Context, p *parcel) error {
+	backoff := retry.Backoff{Initial: 200 * time.Millisecond, Max: longestInside, Jitter: 0.2}
+	before := s.count()
+	for attempt := 1; ; attempt++ {
+		err := s.sink.ask()
+		if err == nil {
+			err = s.sink.sender.Post(ctx, &p.envelope)
+		}
+		verdict, after := delivery.VerdictOf(err)
+		switch {
+		case err == nil, verdict == delivery.VerdictReject:
+			return err
+		case !delivery.IsDoubtful(err), after > longestInside, ctx.Err() != nil:
+			return s.over(err)
+		case attempt == sinkAttempts && s.count() > before:
+			// The service works, and not for this event.
+			return delivery.Reject(fmt.Errorf("%w; it took other events meanwhile, and this one was tried %d times", err, attempt))
+		case attempt == sinkAttempts:
+			return s.over(err)
+		}
+		if err := retry.Sleep(ctx, retry.System{}, max(after, backoff.After(attempt))); err != nil {
+			return s.over(err)
+		}
+	}
+}
+
+// over ends the session with an error, which it returns.
+func (s *sinkSession) over(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail(err)
+	return err
+}
+
+func (s *sinkSession) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
