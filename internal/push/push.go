@@ -38,7 +38,8 @@ type Codec interface {
 
 // Options are the settings. A zero field takes the default that its comment names.
 type Options struct {
-	// Lease is how long messages are claimed for, and extended: 30 s.
+	// Lease is how long messages are claimed for, and extended: 15 s. Those of a
+	// relay that was killed wait for its end.
 	Lease time.Duration
 	// Poll is how often an inbox is looked into that nobody says has anything: 1 s.
 	Poll time.Duration
@@ -53,7 +54,7 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	fill(&o.Lease, 30*time.Second)
+	fill(&o.Lease, 15*time.Second)
 	fill(&o.Poll, time.Second)
 	fill(&o.CloseTimeout, time.Second)
 	if o.Waiting.Max == 0 {
