@@ -255,3 +255,56 @@ func TestRoutingIsMadeSafeByItsTechnology(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAnInboxIsPushedWhereTheConfigurationSaysSo(t *testing.T) {
+	t.Parallel()
+	const base = `{"source_type": "nats", "url": "nats://a", "subject": "a", "durable_name": "d"`
+	for keys, want := range map[string]string{
+		`}`: "",
+		`, "inbox_push": {"url": "https://payments.example/events", "signing_secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+			"wire_format": "cloudevents", "circuit_breaker": {"open_seconds": 5}}}`: "",
+		`, "inbox_push": {}}`: `"inbox_push.url" is missing`,
+		`, "inbox_push": {"url": "https://x.example", "signing_secrets": "a"}}`:                       `did you mean "signing_secret"?`,
+		`, "inbox_push": {"url": "https://x.example", "circuit_breaker": {"treshold": 1}}}`:           `"inbox_push.circuit_breaker.treshold" is not known`,
+		`, "inbox_push": {"url": "http://x.example"}}`:                                                `"inbox_push": url has the scheme http`,
+		`, "inbox_push": {"url": "https://x.example", "signing_secret": "${env:NOT_THERE}"}}`:         "NOT_THERE",
+		`, "inbox_push": {"url": "https://x.example", "signing_secret": "sesame", "concurrency": 2}}`: "whsec_",
+	} {
+		plan, err := build(t, pipeline.Reverse, base+keys)
+		switch {
+		case want == "" && err != nil:
+			t.Error(err)
+		case want == "" && (plan.Pusher != nil) != strings.Contains(keys, "inbox_push"):
+			t.Errorf("%s: pusher %v", keys, plan.Pusher)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sesame")):
+			t.Errorf("%s: %v, want %s", keys, err, want)
+		}
+	}
+	if _, err := build(t, pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "inbox_push": {"url": "https://x.example"}}`); err == nil {
+		t.Error("a forward pipeline takes inbox_push")
+	}
+}
+
+func TestAWebhookSinkIsBuilt(t *testing.T) {
+	t.Parallel()
+	const base = `{"sink_type": "webhook", "url": "https://hooks.example/in"`
+	plan, err := build(t, pipeline.Forward, base+`, "path_template": "{stream}/{op}", "lanes": 2}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.Limits.BatchSize != webhookBatchSize || len(plan.LaneSinks) != 1 {
+		t.Errorf("batches of %d, %d sinks besides the first", plan.Limits.BatchSize, len(plan.LaneSinks))
+	}
+	m := message.Message{EventID: "e", Outbox: "o", Stream: "../a b", Op: "..", Payload: []byte(`{}`)}
+	if _, err := plan.Changes[0].Apply(&m); err != nil || m.Destination != "..%2Fa%20b/__" {
+		t.Errorf("the destination is %q, %v", m.Destination, err)
+	}
+	if plan, err = build(t, pipeline.Forward, base+`, "batch_size": 7}`); err != nil || plan.Limits.BatchSize != 7 {
+		t.Errorf("batches of %d, %v", plan.Limits.BatchSize, err)
+	}
+	for _, template := range []string{"a?b", "../a", "a//b", "a b", "a#b"} {
+		if _, err := build(t, pipeline.Forward, base+`, "path_template": "`+template+`"}`); err == nil {
+			t.Errorf("path_template %q is taken", template)
+		}
+	}
+}

@@ -28,6 +28,9 @@ const (
 	// VerdictSuperseded: another relay owns the pipeline now; stop at once
 	// and touch nothing.
 	VerdictSuperseded
+	// VerdictHeld: the event was not sent, because an earlier one of its key,
+	// sent by the same session, was refused; it waits behind that one.
+	VerdictHeld
 )
 
 // Error is an error with a verdict.
@@ -75,6 +78,9 @@ func Misconfigured(err error) error { return &Error{Verdict: VerdictMisconfigure
 
 // Superseded marks err as: another relay owns the pipeline.
 func Superseded(err error) error { return &Error{Verdict: VerdictSuperseded, Err: err} }
+
+// Held marks err as: not sent, behind a refused event of its key.
+func Held(err error) error { return &Error{Verdict: VerdictHeld, Err: err} }
 
 // VerdictOf returns the verdict of err, and how long to wait at least.
 // An error without a verdict is to be retried.

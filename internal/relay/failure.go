@@ -80,10 +80,10 @@ func isRefusal(err error) bool {
 }
 
 // allRejected says whether a partial failure names events that were refused,
-// and nothing else.
+// or held behind such, and nothing else.
 func allRejected(p *delivery.Partial) bool {
 	for _, err := range p.Failed {
-		if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
+		if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject && verdict != delivery.VerdictHeld {
 			return false
 		}
 	}

@@ -156,8 +156,7 @@ func (l *lane) shipChunk(ctx, intake context.Context, chunk []item) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	number := l.begin(p)
-	receipt, err := l.hand(ctx, p)
+	number, receipt, err := l.hand(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -259,20 +258,24 @@ func (l *lane) putAside(it item) bool {
 	return true
 }
 
-// hand sends the parcel. What the sink refuses before sending anything is
-// taken out, and the rest offered again.
-func (l *lane) hand(ctx context.Context, p *parcel) (delivery.Receipt, error) {
+// hand numbers the parcel and sends it. What the sink refuses before sending
+// anything is taken out, and the rest offered again. Nothing lands between the
+// two: an event that is refused then would be sent behind by its key's next.
+func (l *lane) hand(ctx context.Context, p *parcel) (number uint64, receipt delivery.Receipt, err error) {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	number = l.begin(p)
 	for len(p.envelopes) > 0 {
-		receipt, err := l.sendNow(ctx, p.envelopes)
+		receipt, err := l.sendLocked(ctx, p.envelopes)
 		if err == nil {
-			return receipt, nil
+			return number, receipt, nil
 		}
 		partial, ok := partialOf(err, len(p.envelopes))
 		if partial == nil {
-			return nil, err
+			return number, nil, err
 		}
 		if !ok || !allRejected(partial) {
-			return nil, &sideError{side: farEnd, err: blame(partial)}
+			return number, nil, &sideError{side: farEnd, err: blame(partial)}
 		}
 		for i, refusal := range partial.Failed {
 			p.items[i].refuseForGood(refusal)
@@ -283,12 +286,16 @@ func (l *lane) hand(ctx context.Context, p *parcel) (delivery.Receipt, error) {
 		l.sift(p)
 		l.mu.Unlock()
 	}
-	return nil, nil
+	return number, nil, nil
 }
 
 func (l *lane) sendNow(ctx context.Context, envelopes []message.Envelope) (receipt delivery.Receipt, err error) {
 	l.sending.Lock()
 	defer l.sending.Unlock()
+	return l.sendLocked(ctx, envelopes)
+}
+
+func (l *lane) sendLocked(ctx context.Context, envelopes []message.Envelope) (receipt delivery.Receipt, err error) {
 	if err := l.lease.check(); err != nil {
 		return nil, err
 	}
@@ -315,14 +322,9 @@ func (l *lane) acknowledge(ctx context.Context, s *shipment) error {
 	if early {
 		l.settleItems(s.items)
 	}
-	var refused []item
-	if s.receipt != nil {
-		var err error
-		if s.items, refused, err = l.outcome(ctx, s.receipt, s.items); err != nil {
-			return err
-		}
+	if err := l.land(ctx, s); err != nil {
+		return err
 	}
-	l.landed(s.number, refused)
 	l.memory.forget(s.items)
 	l.health.count(len(s.items), len(s.filtered), 0)
 	if !early {
@@ -330,66 +332,6 @@ func (l *lane) acknowledge(ctx context.Context, s *shipment) error {
 	}
 	l.settleItems(s.filtered)
 	return nil
-}
-
-// outcome waits for a receipt and tells apart what was taken and what was
-// refused. An error ends the session; refusals are remembered even then.
-func (l *lane) outcome(ctx context.Context, receipt delivery.Receipt, items []item) (taken, refused []item, err error) {
-	err = l.await(ctx, receipt)
-	if err == nil {
-		return items, nil, nil
-	}
-	partial, ok := partialOf(err, len(items))
-	if partial == nil || !ok {
-		return nil, nil, err
-	}
-	taken = make([]item, 0, len(items))
-	for i := range items {
-		it, failure := items[i], partial.Failed[i]
-		if verdict, _ := delivery.VerdictOf(failure); failure != nil && verdict == delivery.VerdictReject {
-			known := l.memory.refuse(it.event.EventID, failure)
-			it.err, it.attempts = known.err, known.attempts
-			refused = append(refused, it)
-			continue
-		}
-		taken = append(taken, it)
-	}
-	if !allRejected(partial) {
-		return nil, nil, &sideError{side: farEnd, err: blame(partial)}
-	}
-	return taken, refused, nil
-}
-
-// landed says that a shipment is no longer on its way, and puts what was
-// refused of it in front of what waits.
-func (l *lane) landed(number uint64, refused []item) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, it := range refused {
-		group := l.group(it.event.Key)
-		b := l.waiting[group]
-		if b == nil {
-			b = &backlog{group: group, after: l.sent}
-			l.waiting[group] = b
-		}
-		b.insert(it)
-	}
-	l.settled = number
-	if len(l.waiting) > 0 {
-		signal(l.wake)
-	}
-}
-
-// settleItems lets the position pass events that are dealt with.
-func (l *lane) settleItems(items []item) {
-	for from := 0; from < len(items); {
-		until := from + 1
-		for until < len(items) && items[until].page == items[from].page {
-			until++
-		}
-		l.tracker.settle(items[from].page, until-from)
-		from = until
-	}
 }
 
 // name tells what mend of this lane says apart from what others say.

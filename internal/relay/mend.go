@@ -189,11 +189,12 @@ func (l *lane) deliver(ctx context.Context, envelopes ...message.Envelope) error
 
 // await waits for a receipt.
 func (l *lane) await(ctx context.Context, receipt delivery.Receipt) error {
-	if _, patient := receipt.(Patient); patient {
-		if err := receipt.Wait(ctx); err != nil && ctx.Err() == nil {
-			return &sideError{side: farEnd, err: err}
+	if patient, ok := receipt.(Patient); ok {
+		select {
+		case <-patient.Ready():
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		return context.Cause(ctx)
 	}
 	return l.call(ctx, farEnd, "wait for the sink's acknowledgement", receipt.Wait)
 }

@@ -77,8 +77,11 @@ type Watcher interface {
 
 // Patient is a second power of a sink's receipt: everything that its Wait waits
 // for has a bound of its own, so the engine sets none to the whole, which may
-// be a request for each event.
-type Patient interface{ Patient() }
+// be a request for each event. The engine calls Wait once Ready is closed, and
+// sends nothing between its return and having taken in what it said: so a sink
+// that holds events behind a refused one of their key (delivery.Held) may let
+// go of the key with Wait.
+type Patient interface{ Ready() <-chan struct{} }
 
 // Remarker is a second power of a Sink: it can say that it does less than was
 // asked of it.

@@ -143,9 +143,9 @@ type patientSink struct {
 	takes time.Duration
 }
 
-type patientReceipt struct{ done <-chan time.Time }
+type patientReceipt struct{ done chan struct{} }
 
-func (r *patientReceipt) Patient() {}
+func (r *patientReceipt) Ready() <-chan struct{} { return r.done }
 
 func (r *patientReceipt) Wait(ctx context.Context) error {
 	select {
@@ -160,7 +160,9 @@ func (s *patientSink) Send(ctx context.Context, envelopes []message.Envelope) (d
 	if _, err := s.fakeSink.Send(ctx, envelopes); err != nil {
 		return nil, err
 	}
-	return &patientReceipt{done: time.After(s.takes)}, nil
+	r := &patientReceipt{done: make(chan struct{})}
+	time.AfterFunc(s.takes, func() { close(r.done) })
+	return r, nil
 }
 
 // A receipt that bounds its own wait is waited for, however long a batch takes.

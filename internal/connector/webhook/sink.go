@@ -9,9 +9,6 @@ import (
 	"github.com/pg-tide/pg-tide/internal/message"
 )
 
-// mostKnown bounds the event ids that are remembered as refused.
-const mostKnown = 10_000
-
 // Sink posts envelopes to one service: in order, or with a concurrency above
 // one in the order of each key.
 type Sink struct {
@@ -20,9 +17,6 @@ type Sink struct {
 	mu      sync.Mutex
 	session *sinkSession
 	owns    func() error
-	// known are events that were refused before. Whoever sends such a one again
-	// keeps those behind it back by itself.
-	known map[string]bool
 }
 
 // NewSink checks the configuration and connects to nothing.
@@ -31,7 +25,7 @@ func NewSink(values SendValues) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{sender: sender, known: map[string]bool{}}, nil
+	return &Sink{sender: sender}, nil
 }
 
 // Guard sets what is asked before each request: nil while the relay still
@@ -105,37 +99,22 @@ func (s *Sink) ask() error {
 	return owns()
 }
 
-// wasRefused says whether the event was refused before.
-func (s *Sink) wasRefused(eventID string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.known[eventID]
-}
-
-// noteRefusal remembers a refusal, or forgets it.
-func (s *Sink) noteRefusal(eventID string, refused bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !refused {
-		delete(s.known, eventID)
-		return
-	}
-	if len(s.known) >= mostKnown {
-		clear(s.known)
-	}
-	s.known[eventID] = true
-}
-
 // sinkReceipt stands for the envelopes of one Send.
 type sinkReceipt struct {
-	done chan struct{} // closed when all are settled
+	session *sinkSession
+	done    chan struct{} // closed when all are settled
 
 	// guarded by the session's lock until done is closed
 	left   int
 	failed map[int]error
 }
 
-// Wait returns nil once the service has all envelopes, and else *delivery.Partial.
+// Ready is closed once Wait has its answer. Nothing bounds that as a whole:
+// each request has a bound, and so has the number of its repetitions.
+func (r *sinkReceipt) Ready() <-chan struct{} { return r.done }
+
+// Wait returns nil once the service has all envelopes, and else
+// *delivery.Partial. Who has been told of a refusal knows what to send next.
 func (r *sinkReceipt) Wait(ctx context.Context) error {
 	select {
 	case <-r.done:
@@ -143,13 +122,10 @@ func (r *sinkReceipt) Wait(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if len(r.failed) > 0 {
+		r.session.release(r)
 		return &delivery.Partial{Failed: r.failed}
 	}
 	return nil
 }
-
-// Patient says that the wait needs no bound: each request has one, and so has
-// the number of its repetitions.
-func (r *sinkReceipt) Patient() {}
 
 var errSessionEnded = errors.New("the session with the service has ended")

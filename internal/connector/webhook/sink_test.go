@@ -99,44 +99,55 @@ func TestOneRequestAtATimeKeepsTheOrderOfEverything(t *testing.T) {
 	}
 }
 
-// What is behind a refused event of its key is not sent until the refused one
-// comes again; events of other keys are.
+// What is behind a refused event of its key is not sent until somebody has been
+// told; events of other keys are.
 func TestARefusedEventIsNotOvertakenByItsKey(t *testing.T) {
 	t.Parallel()
-	var mended atomic.Bool
-	s := startService(t, func(_ http.ResponseWriter, _ *http.Request, e message.Envelope) int {
-		if e.EventID == "a-2" && !mended.Load() {
-			return http.StatusUnprocessableEntity
+	for _, concurrency := range []int{1, 2} {
+		var mended atomic.Bool
+		s := startService(t, func(_ http.ResponseWriter, _ *http.Request, e message.Envelope) int {
+			if e.EventID == "a-2" && !mended.Load() {
+				return http.StatusUnprocessableEntity
+			}
+			return http.StatusOK
+		})
+		sink := opened(t, local(s.url(), values{"concurrency": concurrency}))
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		batch, later := events(4, "a", "b"), events(5, "a")[4:] // a-1 b-1 a-2 b-2 a-3 b-3 a-4 b-4, and a-5
+		receipt, err := sink.Send(ctx, batch)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return http.StatusOK
-	})
-	sink := opened(t, local(s.url(), values{"concurrency": 2}))
-	batch := events(4, "a", "b") // a-1 b-1 a-2 b-2 a-3 b-3 a-4 b-4
-	got := failures(t, send(t, sink, batch))
-	want := map[int]delivery.Verdict{2: delivery.VerdictReject, 4: delivery.VerdictRetry, 6: delivery.VerdictRetry}
-	if len(got) != len(want) || got[2] != want[2] || got[4] != want[4] || got[6] != want[6] {
-		t.Fatalf("verdicts %v, want %v", got, want)
-	}
-	// still in this session, and in a later Send
-	later := events(5, "a")[4:]
-	if got := failures(t, send(t, sink, later)); got[0] != delivery.VerdictRetry {
-		t.Errorf("a later event of the key has the verdict %v", got[0])
-	}
-	mended.Store(true)
-	if err := send(t, sink, append(batch[2:3:3], batch[4], batch[6], later[0])); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := s.ofKey(t, "a"), idsOf(events(5, "a"), "a"); !slices.Equal(got, want) {
-		t.Errorf("key a: %q, want %q", got, want)
-	}
-	if got, want := s.ofKey(t, "b"), idsOf(batch, "b"); !slices.Equal(got, want) {
-		t.Errorf("key b: %q, want %q", got, want)
+		// sent by somebody who does not know yet
+		<-receipt.(relay.Patient).Ready()
+		second, err := sink.Send(ctx, later)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := failures(t, receipt.Wait(ctx))
+		want := map[int]delivery.Verdict{2: delivery.VerdictReject, 4: delivery.VerdictHeld, 6: delivery.VerdictHeld}
+		if len(got) != len(want) || got[2] != want[2] || got[4] != want[4] || got[6] != want[6] {
+			t.Fatalf("concurrency %d: verdicts %v, want %v", concurrency, got, want)
+		}
+		if got := failures(t, second.Wait(ctx)); got[0] != delivery.VerdictHeld {
+			t.Errorf("a later event of the key has the verdict %v", got[0])
+		}
+		mended.Store(true)
+		if err := send(t, sink, append(batch[2:3:3], batch[4], batch[6], later[0])); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := s.ofKey(t, "a"), idsOf(events(5, "a"), "a"); !slices.Equal(got, want) {
+			t.Errorf("key a: %q, want %q", got, want)
+		}
+		if got, want := s.ofKey(t, "b"), idsOf(batch, "b"); !slices.Equal(got, want) {
+			t.Errorf("key b: %q, want %q", got, want)
+		}
 	}
 }
 
-// A refused event that comes again and is refused again stops its key no more:
-// whoever sent it knows, and decides.
-func TestAnEventThatIsRefusedAgainLetsItsKeyGo(t *testing.T) {
+// Who was told of a refusal decides what comes next: the key is free.
+func TestAfterARefusalWasToldItsKeyIsFree(t *testing.T) {
 	t.Parallel()
 	s := startService(t, func(_ http.ResponseWriter, _ *http.Request, e message.Envelope) int {
 		if e.EventID == "a-1" {
@@ -145,7 +156,7 @@ func TestAnEventThatIsRefusedAgainLetsItsKeyGo(t *testing.T) {
 		return http.StatusOK
 	})
 	sink := opened(t, local(s.url(), values{"concurrency": 2}))
-	batch := events(2, "a")
+	batch := events(3, "a")
 	failures(t, send(t, sink, batch[:1]))
 	failures(t, send(t, sink, batch[:1]))
 	if err := send(t, sink, batch[1:]); err != nil {

@@ -43,8 +43,8 @@ type sinkSession struct {
 	ready   []*parcel
 	running int
 	behind  map[string][]*parcel // of groups that have one ready or out
-	// stopped are groups whose events wait for one that was refused; its id.
-	stopped map[string]string
+	// stopped are the keys of events that were refused, until their receipts say so.
+	stopped map[string]*parcel
 	// taken counts what the service took.
 	taken int
 	// failed ends the session: nothing more is posted.
@@ -55,7 +55,7 @@ func newSinkSession(ctx context.Context, sink *Sink) *sinkSession {
 	// The call that opened the session is over soon; the session is not.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &sinkSession{sink: sink, most: sink.sender.Concurrency(), cancel: cancel,
-		behind: map[string][]*parcel{}, stopped: map[string]string{}}
+		behind: map[string][]*parcel{}, stopped: map[string]*parcel{}}
 	s.spawn = func(work func(ctx context.Context)) {
 		s.out.Add(1)
 		run.Start(ctx, func(_, ctx context.Context) error {
@@ -77,7 +77,7 @@ func (s *sinkSession) end() {
 }
 
 func (s *sinkSession) add(envelopes []message.Envelope) *sinkReceipt {
-	r := &sinkReceipt{done: make(chan struct{}), left: len(envelopes), failed: map[int]error{}}
+	r := &sinkReceipt{session: s, done: make(chan struct{}), left: len(envelopes), failed: map[int]error{}}
 	if len(envelopes) == 0 {
 		close(r.done)
 		return r
@@ -103,7 +103,9 @@ func (s *sinkSession) group(p *parcel) (name string, alone bool) {
 func (s *sinkSession) queue(p *parcel) {
 	name, alone := s.group(p)
 	waiting, busy := s.behind[name]
-	switch {
+	switch first := s.stopped[p.envelope.Key]; {
+	case first != nil:
+		s.note(p, heldBehind(first))
 	case alone:
 		s.ready = append(s.ready, p)
 	case busy:
@@ -119,8 +121,8 @@ func (s *sinkSession) pump() {
 	for s.running < s.most && len(s.ready) > 0 {
 		p := s.ready[0]
 		s.ready = s.ready[1:]
-		if err := s.refusedAhead(p); err != nil {
-			s.settle(p, err)
+		if s.failed != nil {
+			s.settle(p, s.failed)
 			continue
 		}
 		s.running++
@@ -135,50 +137,17 @@ func (s *sinkSession) pump() {
 	}
 }
 
-// refusedAhead says why the event may not be sent: the session is over, or an
-// earlier event of its group was refused and nobody knows yet that this one was
-// on its way. Without it: two events of a group are queued, the first is
-// refused and the second taken; then the first is tried again, and taken
-// behind it. Whoever sends the refused one again knows. The lock is held.
-func (s *sinkSession) refusedAhead(p *parcel) error {
-	if s.failed != nil {
-		return s.failed
-	}
-	name, alone := s.group(p)
-	first, stopped := s.stopped[name]
-	switch {
-	case alone || !stopped:
-		return nil
-	case first == p.envelope.EventID:
-		delete(s.stopped, name)
-		return nil
-	}
-	return fmt.Errorf("event %s waits behind event %s, which was refused", p.envelope.EventID, first)
-}
-
-// settle notes what became of an event, and lets the next of its group go. The
-// lock is held.
+// settle notes what became of an event that was ready or out, and lets the
+// next of its group go. The lock is held.
 func (s *sinkSession) settle(p *parcel, err error) {
-	verdict, _ := delivery.VerdictOf(err)
-	id := p.envelope.EventID
-	name, alone := s.group(p)
-	switch {
-	case err == nil:
+	if err == nil {
 		s.taken++
-		s.sink.noteRefusal(id, false)
-	case verdict == delivery.VerdictReject:
-		if !alone && !s.sink.wasRefused(id) {
-			s.stopped[name] = id
-		}
-		s.sink.noteRefusal(id, true)
 	}
-	if err != nil {
-		p.receipt.failed[p.index] = err
+	if verdict, _ := delivery.VerdictOf(err); err != nil && verdict == delivery.VerdictReject {
+		s.hold(p)
 	}
-	p.receipt.left--
-	if p.receipt.left == 0 {
-		close(p.receipt.done)
-	}
+	s.note(p, err)
+	name, alone := s.group(p)
 	if alone {
 		return
 	}
@@ -188,6 +157,55 @@ func (s *sinkSession) settle(p *parcel, err error) {
 		return
 	}
 	delete(s.behind, name)
+}
+
+// note gives an event's outcome to its receipt. The lock is held.
+func (s *sinkSession) note(p *parcel, err error) {
+	if err != nil {
+		p.receipt.failed[p.index] = err
+	}
+	p.receipt.left--
+	if p.receipt.left == 0 {
+		close(p.receipt.done)
+	}
+}
+
+// hold keeps back the events of a key whose first was refused, those queued and
+// those that come before somebody was told. Without it: two events of a key are
+// queued, the first is refused and the second taken; then the first is tried
+// again, and taken behind it. The lock is held.
+func (s *sinkSession) hold(first *parcel) {
+	key := first.envelope.Key
+	if key == "" {
+		return
+	}
+	s.stopped[key] = first
+	name, _ := s.group(first)
+	waiting := s.behind[name]
+	left := make([]*parcel, 0, len(waiting))
+	for _, p := range waiting {
+		if p.envelope.Key == key {
+			s.note(p, heldBehind(first))
+			continue
+		}
+		left = append(left, p)
+	}
+	s.behind[name] = left
+}
+
+func heldBehind(first *parcel) error {
+	return delivery.Held(fmt.Errorf("it waits behind event %s of its key, which was refused", first.envelope.EventID))
+}
+
+// release lets the keys go whose refusals the receipt has told.
+func (s *sinkSession) release(r *sinkReceipt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, first := range s.stopped {
+		if first.receipt == r {
+			delete(s.stopped, key)
+		}
+	}
 }
 
 // fail ends the session: what is queued is not sent. What is out comes in.
