@@ -13,6 +13,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
+	"github.com/pg-tide/pg-tide/internal/push"
 	"github.com/pg-tide/pg-tide/internal/relay"
 	"github.com/pg-tide/pg-tide/internal/wire"
 )
@@ -23,6 +24,7 @@ func newBuilder() *Builder {
 			Reader:      func(pipeline.Spec) relay.Reader { return nil },
 			Inbox:       func(pipeline.Spec) relay.Inbox { return nil },
 			DeadLetters: func(pipeline.Spec) relay.DeadLetters { return nil },
+			Claims:      func(pipeline.Spec) push.Inbox { return nil },
 		},
 		Technologies: Technologies(),
 		Resolver: config.Resolver{
