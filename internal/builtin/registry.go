@@ -59,7 +59,9 @@ func webhookTechnology() Technology {
 		Name: "webhook", Title: "HTTP webhook",
 		SinkFields: webhook.SinkFields, TemplateKey: "path_template", BatchSize: webhookBatchSize,
 		Safe: webhook.URLSegment, Destination: webhook.URLPath, Spelling: wire.HTTP,
-		Sink: func(values config.Values, _ Ends) (relay.Sink, error) { return webhook.NewSink(values) },
+		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
+			return webhook.NewSink(values, ends.Templates)
+		},
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // cut off
 	}
-	e := message.Envelope{Destination: r.URL.Path, EventID: r.Header.Get("webhook-id"), Key: r.Header.Get("ce-subject"), Body: body}
+	e := message.Envelope{Destination: r.URL.EscapedPath(), EventID: r.Header.Get("webhook-id"), Key: r.Header.Get("ce-subject"), Body: body}
 	for name, values := range r.Header {
 		e.Headers = append(e.Headers, message.Header{Name: name, Value: values[0]})
 	}
@@ -145,7 +145,7 @@ func newSink(t testing.TB, keys values) *webhook.Sink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink, err := webhook.NewSink(v)
+	sink, err := webhook.NewSink(v, []string{v.String("path_template")})
 	if err != nil {
 		t.Fatal(err)
 	}

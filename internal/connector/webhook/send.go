@@ -36,6 +36,9 @@ const (
 type Sender struct {
 	settings sendSettings
 	signer   signer
+	// ownPaths says that events have paths of their own: one that is not there
+	// is then the event's fault.
+	ownPaths bool
 
 	mu     sync.Mutex
 	client *http.Client
@@ -140,7 +143,7 @@ func (s *Sender) Post(ctx context.Context, e *message.Envelope) error {
 		return context.Cause(ctx)
 	}
 	// The status is the answer, whatever became of the text behind it.
-	return s.judge(e, response, text)
+	return s.judge(response, text)
 }
 
 // Check says, before anything is sent, what can never be.

@@ -53,11 +53,12 @@ func TestEachStatusHasItsVerdict(t *testing.T) {
 func TestAPathThatIsNotThereIsTheEventsFault(t *testing.T) {
 	t.Parallel()
 	s := startService(t, func(http.ResponseWriter, *http.Request, message.Envelope) int { return http.StatusNotFound })
-	e := events(1, "a")[0]
-	e.Destination = "/orders"
-	err := newSender(t, local(s.url(), nil)).Post(t.Context(), &e)
-	if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictReject {
-		t.Errorf("verdict %v", verdict)
+	for template, want := range map[string]delivery.Verdict{"{stream}": delivery.VerdictReject, "orders": delivery.VerdictMisconfigured} {
+		e := events(1, "a")
+		e[0].Destination = "orders"
+		if got := failures(t, send(t, opened(t, local(s.url(), values{"path_template": template})), e)); got[0] != want {
+			t.Errorf("%s: verdict %v", template, got[0])
+		}
 	}
 }
 
@@ -240,7 +241,7 @@ func TestAWrongConfigurationSaysWhatToDo(t *testing.T) {
 	} {
 		v, err := decoded(t, webhook.SinkFields(), keys)
 		if err == nil {
-			_, err = webhook.NewSink(v)
+			_, err = webhook.NewSink(v, nil)
 		}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "c2hvcnQ") {
 			t.Errorf("%v: %v, want %q", keys, err, want)
@@ -250,7 +251,7 @@ func TestAWrongConfigurationSaysWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink, err := webhook.NewSink(v)
+	sink, err := webhook.NewSink(v, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
-	"github.com/pg-tide/pg-tide/internal/message"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 
 // judge turns an answer into a verdict. Nothing but 2xx says that the service
 // has the event.
-func (s *Sender) judge(e *message.Envelope, response *http.Response, text []byte) error {
+func (s *Sender) judge(response *http.Response, text []byte) error {
 	status := response.StatusCode
 	if status >= 200 && status < 300 {
 		return nil
@@ -39,8 +39,8 @@ func (s *Sender) judge(e *message.Envelope, response *http.Response, text []byte
 		// 409: another request with this Idempotency-Key is being worked at.
 		return delivery.RetryDoubtful(err, after)
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
-		if strings.TrimPrefix(e.Destination, "/") != "" {
-			return delivery.Reject(err) // the path was made for this event
+		if s.ownPaths {
+			return delivery.Reject(err)
 		}
 		return delivery.Misconfigured(fmt.Errorf("%w; check url", err))
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
@@ -68,6 +68,7 @@ func (s *Sender) explain(err error, sent bool) error {
 	}
 	var (
 		refused     *addressError
+		name        x509.HostnameError
 		certificate *tls.CertificateVerificationError
 		alert       tls.AlertError
 		record      tls.RecordHeaderError
@@ -77,18 +78,20 @@ func (s *Sender) explain(err error, sent bool) error {
 	switch {
 	case errors.As(err, &refused):
 		return misconfigured("%s was not connected to: %w", host, refused)
+	case errors.As(err, &name):
+		return misconfigured("the certificate of %s is for another name: %w; set tls_server_name, or correct url", host, name)
 	case errors.As(err, &certificate):
-		return misconfigured("the certificate of %s is not trusted: %w; tls_ca_file names other authorities", host, certificate)
+		return misconfigured("the certificate of %s is not trusted: %w; set tls_ca_file to the authority that signed it", host, certificate)
 	case errors.As(err, &alert), errors.As(err, &record):
 		return misconfigured("TLS with %s does not come about: %w; check the scheme in url and tls_cert_file", host, err)
 	case errors.As(err, &dns):
-		return fmt.Errorf("the name of %s was not resolved: %w", host, dns)
+		return fmt.Errorf("%s is not reachable, its name is not resolved: %w; check url", host, dns)
 	case errors.As(err, &op) && op.Op == "dial":
-		return fmt.Errorf("%s is not reached: %w", host, op.Err)
+		return fmt.Errorf("%s is not reachable: %w; check url, and that the service runs", host, op.Err)
 	case !sent && errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s is not reached: no connection within %s", host, s.settings.timeout)
+		return fmt.Errorf("%s is not reachable: no connection within %s; check url, and that the service runs", host, s.settings.timeout)
 	case !sent:
-		return fmt.Errorf("%s is not reached: %w", host, err)
+		return fmt.Errorf("%s is not reachable: %w", host, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return delivery.RetryDoubtful(fmt.Errorf("%s did not answer within %s", host, s.settings.timeout), 0)
 	}

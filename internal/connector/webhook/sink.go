@@ -3,6 +3,8 @@ package webhook
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
@@ -19,12 +21,14 @@ type Sink struct {
 	owns    func() error
 }
 
-// NewSink checks the configuration and connects to nothing.
-func NewSink(values SendValues) (*Sink, error) {
+// NewSink checks the configuration and connects to nothing. Templates are all
+// that destinations are made by.
+func NewSink(values SendValues, templates []string) (*Sink, error) {
 	sender, err := NewSender(values)
 	if err != nil {
 		return nil, err
 	}
+	sender.ownPaths = len(templates) > 1 || slices.ContainsFunc(templates, func(t string) bool { return strings.Contains(t, "{") })
 	return &Sink{sender: sender}, nil
 }
 
@@ -54,9 +58,9 @@ func (s *Sink) Open(ctx context.Context) error {
 	return nil
 }
 
-// Send queues the envelopes and returns at once; an envelope that is too large
-// is refused before anything was sent.
-func (s *Sink) Send(_ context.Context, envelopes []message.Envelope) (delivery.Receipt, error) {
+// Send queues the envelopes, and waits for nothing but room; an envelope that is
+// too large is refused before anything was sent.
+func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery.Receipt, error) {
 	s.mu.Lock()
 	session := s.session
 	s.mu.Unlock()
@@ -72,7 +76,11 @@ func (s *Sink) Send(_ context.Context, envelopes []message.Envelope) (delivery.R
 	if len(failed) > 0 {
 		return nil, &delivery.Partial{Failed: failed}
 	}
-	return session.add(envelopes), nil
+	receipt, err := session.add(ctx, envelopes)
+	if err != nil {
+		return nil, err
+	}
+	return receipt, nil
 }
 
 // Close cuts off the requests that are out and waits for their end.

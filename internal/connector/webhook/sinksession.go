@@ -19,6 +19,8 @@ const (
 	// longestInside is the longest pause between them; for a longer one that a
 	// service asks for the whole pipeline waits.
 	longestInside = 5 * time.Second
+	// mostQueuedBytes bounds the bodies that are queued or out.
+	mostQueuedBytes = 32 << 20
 )
 
 // parcel is one envelope on its way.
@@ -39,7 +41,11 @@ type sinkSession struct {
 	cancel context.CancelCauseFunc
 	out    sync.WaitGroup
 
+	// freed gets a signal when an event is settled.
+	freed chan struct{}
+
 	mu      sync.Mutex
+	bytes   int // of the bodies that are queued or out
 	ready   []*parcel
 	running int
 	behind  map[string][]*parcel // of groups that have one ready or out
@@ -55,7 +61,7 @@ func newSinkSession(ctx context.Context, sink *Sink) *sinkSession {
 	// The call that opened the session is over soon; the session is not.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &sinkSession{sink: sink, most: sink.sender.Concurrency(), cancel: cancel,
-		behind: map[string][]*parcel{}, stopped: map[string]*parcel{}}
+		freed: make(chan struct{}, 1), behind: map[string][]*parcel{}, stopped: map[string]*parcel{}}
 	s.spawn = func(work func(ctx context.Context)) {
 		s.out.Add(1)
 		run.Start(ctx, func(_, ctx context.Context) error {
@@ -76,19 +82,40 @@ func (s *sinkSession) end() {
 	s.out.Wait()
 }
 
-func (s *sinkSession) add(envelopes []message.Envelope) *sinkReceipt {
+// add queues envelopes once there is room for them. Where there are none others
+// there is, however large they are.
+func (s *sinkSession) add(ctx context.Context, envelopes []message.Envelope) (*sinkReceipt, error) {
 	r := &sinkReceipt{session: s, done: make(chan struct{}), left: len(envelopes), failed: map[int]error{}}
 	if len(envelopes) == 0 {
 		close(r.done)
-		return r
+		return r, nil
 	}
+	bytes := 0
+	for i := range envelopes {
+		bytes += len(envelopes[i].Body)
+	}
+	for !s.admit(envelopes, bytes, r) {
+		select {
+		case <-s.freed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return r, nil
+}
+
+func (s *sinkSession) admit(envelopes []message.Envelope, bytes int, r *sinkReceipt) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.bytes > 0 && s.bytes+bytes > mostQueuedBytes {
+		return false
+	}
+	s.bytes += bytes
 	for i := range envelopes {
 		s.queue(&parcel{envelope: envelopes[i], receipt: r, index: i})
 	}
 	s.pump()
-	return r
+	return true
 }
 
 // group names what an event keeps its order with; alone says that it has none.
@@ -161,6 +188,11 @@ func (s *sinkSession) settle(p *parcel, err error) {
 
 // note gives an event's outcome to its receipt. The lock is held.
 func (s *sinkSession) note(p *parcel, err error) {
+	s.bytes -= len(p.envelope.Body)
+	select {
+	case s.freed <- struct{}{}:
+	default: // a signal is waiting already
+	}
 	if err != nil {
 		p.receipt.failed[p.index] = err
 	}
