@@ -63,7 +63,7 @@ func (s *shift) run(intake, work context.Context) error {
 		err := s.step(intake, work)
 		if work.Err() != nil {
 			s.abandon(work)
-			return nil
+			return nil //nolint:nilerr // told to end: what the database said of it matters no more
 		}
 		if intake.Err() != nil && len(s.flight) == 0 {
 			return nil
@@ -81,7 +81,7 @@ func (s *shift) step(intake, work context.Context) error {
 		return err
 	}
 	if intake.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // told to take nothing new
 	}
 	return s.claim(work)
 }

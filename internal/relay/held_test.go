@@ -89,12 +89,6 @@ func (s *holdingSink) ofKey(key string) (ids []string) {
 	return ids
 }
 
-func (s *holdingSink) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.stored)
-}
-
 // Events that a sink held behind a refused one are neither refused themselves
 // nor sent before it: they follow once it is taken, or set aside, within the
 // same session.
