@@ -42,6 +42,20 @@ func TestTheRelaysRoleSuffices(t *testing.T) {
 			_, err := c.InsertInbox(t.Context(), InboxTarget{Owner: owner, InboxID: spec.EndpointID, Inbox: spec.Endpoint},
 				[]message.Message{{EventID: "e", Payload: []byte("{}")}})
 			must(t, "insert", err)
+			claims := c.Claims(spec)
+			var held message.Claimed
+			for _, settle := range []func(token string, ids []int64) error{
+				func(token string, ids []int64) error { return claims.Release(t.Context(), token, ids, 0) },
+				func(token string, ids []int64) error { return claims.Extend(t.Context(), token, ids, time.Minute) },
+				func(token string, ids []int64) error { return claims.Complete(t.Context(), token, ids) },
+			} {
+				claimed, err := claims.Claim(t.Context(), 1, time.Minute)
+				must(t, "claim", err)
+				if len(claimed) == 1 {
+					held = claimed[0]
+				}
+				must(t, "settle a claim", settle(held.Token, []int64{held.ID}))
+			}
 			continue
 		}
 		start, err := c.LoadPosition(t.Context(), spec.ID, spec.EndpointID)
