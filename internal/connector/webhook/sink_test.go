@@ -17,23 +17,6 @@ import (
 	"github.com/pg-tide/pg-tide/internal/testkit/sinktest"
 )
 
-func TestSinkConformance(t *testing.T) {
-	t.Parallel()
-	// Headers go by a spelling of HTTP's own, see TestHeadersTravel.
-	features := sinktest.Features{MaxBytes: 64 << 10}
-	sinktest.Run(t, features, func(t *testing.T) sinktest.Harness {
-		s := startService(t, nil)
-		return sinktest.Harness{
-			New: func(t testing.TB) relay.Sink {
-				return newSink(t, local(s.url(), values{"max_body_bytes": 64 << 10}))
-			},
-			Stored:      s.stored,
-			Restart:     s.restart,
-			Destination: "/",
-		}
-	})
-}
-
 // failures are the verdicts of what a receipt or a Send said.
 func failures(t *testing.T, err error) map[int]delivery.Verdict {
 	t.Helper()

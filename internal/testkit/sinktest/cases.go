@@ -36,7 +36,7 @@ func cases() []testCase {
 		conformance.Promise(conformance.Graceful, "can be opened and closed again and again", opensAgain),
 		conformance.Promise(conformance.Graceful, "fails before it was opened", failsUnopened),
 		conformance.Promise(conformance.Graceful, "gives up when the context ends", givesUp),
-		conformance.Promise(conformance.Graceful, "gives up opening a far end that hangs", givesUpFrozen, conformance.Freeze),
+		conformance.Promise(conformance.Graceful, "gives up opening a far end that hangs", givesUpFrozen, conformance.Freeze, conformance.Connection),
 		conformance.Promise(conformance.Graceful, "closes with batches outstanding", closesAmid),
 		conformance.Promise(conformance.Graceful, "closes while the far end hangs", closesFrozen, conformance.Freeze),
 		conformance.Promise(conformance.Graceful, "leaves no goroutine", leavesNothing),
