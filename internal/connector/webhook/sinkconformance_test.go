@@ -47,9 +47,9 @@ func checkSink(t *testing.T, variant string, byKey bool, more values) {
 	sinktest.Run(t, features, func(t *testing.T) sinktest.Harness {
 		far := startFarEnd(t)
 		wrong := map[conformance.Need]func(t testing.TB) sinktest.Refusal{}
-		for need, make := range mistakes() {
+		for need, mistake := range mistakes() {
 			wrong[need] = func(t testing.TB) sinktest.Refusal {
-				keys, says, hides := make(t)
+				keys, says, hides := mistake(t)
 				return sinktest.Refusal{End: newSink(t, keys.with(more)), Says: says, Hides: hides}
 			}
 		}
