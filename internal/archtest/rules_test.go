@@ -12,6 +12,8 @@ type rule struct {
 const (
 	pgx  = "github.com/jackc/pgx/v5"
 	nats = "github.com/nats-io/"
+	// kafka is franz-go: its client, administration, errors and logins.
+	kafka = "github.com/twmb/franz-go"
 	// the SDK reads in tests what the product wrote, and the product never has it
 	cloudEvents = "github.com/cloudevents/sdk-go/"
 )
@@ -58,6 +60,8 @@ var rules = map[string]rule{
 		outside: []string{nats}},
 	"internal/connector/webhook": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/run", "internal/retry"},
 		outside: []string{"github.com/standard-webhooks/standard-webhooks"}},
+	"internal/connector/kafka": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline"},
+		outside: []string{kafka}},
 	"internal/connector/outbox": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 	"internal/connector/inbox":  {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 

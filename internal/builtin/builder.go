@@ -100,8 +100,8 @@ func (b *Builder) forward(plan relay.Plan, technology *Technology, values config
 	if technology.BatchSize > 0 && !values.Has("batch_size") {
 		plan.Limits.BatchSize = technology.BatchSize
 	}
-	if technology.AtomicBatch > 0 && values.Bool("atomic") {
-		if err := keepTransactions(&plan, values, technology.AtomicBatch); err != nil {
+	if key := technology.AtomicKey; key != "" && values.Bool(key) {
+		if err := keepTransactions(&plan, values, key, technology.AtomicBatch); err != nil {
 			return plan, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 
 	"github.com/pg-tide/pg-tide/internal/config"
+	"github.com/pg-tide/pg-tide/internal/connector/kafka"
 	"github.com/pg-tide/pg-tide/internal/connector/nats"
 	"github.com/pg-tide/pg-tide/internal/connector/webhook"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
@@ -29,8 +30,10 @@ type Technology struct {
 	SinkFields, SourceFields func() []config.Field
 	// TemplateKey is the sink's key that holds the destination template.
 	TemplateKey string
-	// AtomicBatch is how many events a sink can store at once, all or none; 0
-	// when it has no key "atomic".
+	// AtomicKey is the sink's key that asks for transactions to be kept whole;
+	// empty when it has none. AtomicBatch is how many events it can store at
+	// once, all or none.
+	AtomicKey   string
 	AtomicBatch int
 	// BatchSize is what a forward pipeline reads and sends at once unless its
 	// configuration says so; 0 for what all others do.
@@ -47,7 +50,7 @@ type Technology struct {
 
 // Technologies lists all that is in the binary.
 func Technologies() []Technology {
-	return []Technology{natsTechnology(), webhookTechnology()}
+	return []Technology{natsTechnology(), kafkaTechnology(), webhookTechnology()}
 }
 
 // A request for each event takes long: what is cut off when a relay stops is
@@ -70,7 +73,7 @@ func natsTechnology() Technology {
 		Name: "nats", Title: "NATS JetStream",
 		SinkFields: nats.SinkFields, SourceFields: nats.SourceFields,
 		TemplateKey: "subject_template", Safe: transform.NATSToken, Destination: transform.NATSSubject, Spelling: wire.NATS,
-		AtomicBatch: nats.MaxAtomicBatch,
+		AtomicKey: "atomic", AtomicBatch: nats.MaxAtomicBatch,
 		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
 			return nats.NewSink(values, natsDeps(ends))
 		},
@@ -84,6 +87,29 @@ func natsDeps(ends Ends) nats.Deps {
 	deps := nats.Deps{Pipeline: ends.Spec.Name, DatabaseID: ends.Spec.DatabaseID, Templates: ends.Templates, Logger: ends.Logger}
 	if ends.Spec.Direction == pipeline.Forward {
 		deps.Outbox = transform.NATSToken(ends.Spec.Endpoint, false)
+	}
+	return deps
+}
+
+func kafkaTechnology() Technology {
+	return Technology{
+		Name: "kafka", Title: "Apache Kafka",
+		SinkFields: kafka.SinkFields, SourceFields: kafka.SourceFields,
+		TemplateKey: "topic_template", Safe: transform.KafkaToken, Destination: transform.KafkaTopic, Spelling: wire.Kafka,
+		AtomicKey: kafka.TransactionalKey, AtomicBatch: kafka.ReadTogether,
+		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
+			return kafka.NewSink(values, kafkaDeps(ends))
+		},
+		Source: func(values config.Values, ends Ends) (relay.Source, error) {
+			return kafka.NewSource(values, kafkaDeps(ends))
+		},
+	}
+}
+
+func kafkaDeps(ends Ends) kafka.Deps {
+	deps := kafka.Deps{Pipeline: ends.Spec.Name, DatabaseID: ends.Spec.DatabaseID, Templates: ends.Templates, Logger: ends.Logger}
+	if ends.Spec.Direction == pipeline.Forward {
+		deps.Outbox = transform.KafkaToken(ends.Spec.Endpoint, false)
 	}
 	return deps
 }

@@ -82,3 +82,54 @@ func NATSSubject(subject string) error {
 // storeSubjects are the first tokens with a $ that events may be published
 // behind: those of key-value and object stores.
 func storeSubjects() []string { return []string{"$KV", "$O"} }
+
+// kafkaName is the most bytes of a topic's name.
+const kafkaName = 249
+
+// KafkaToken makes a value safe within the name of a Kafka topic: whatever is
+// no letter, digit, _ or - of ASCII, and (unless allowed) dots, become "_", and
+// so does an empty value and an empty part between dots.
+func KafkaToken(value string, dotsAllowed bool) string {
+	var b strings.Builder
+	lastDot := true // an empty part at the start
+	for _, r := range value {
+		switch {
+		case r == '.' && dotsAllowed:
+			if lastDot {
+				b.WriteByte('_')
+			}
+			b.WriteByte('.')
+			lastDot = true
+			continue
+		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-':
+			b.WriteRune(r)
+		default:
+			b.WriteByte('_')
+		}
+		lastDot = false
+	}
+	if lastDot {
+		b.WriteByte('_')
+	}
+	return b.String()
+}
+
+// KafkaTopic says what is wrong with a topic to write to. It is for what the
+// operator wrote around the placeholders of a template.
+func KafkaTopic(topic string) error {
+	switch {
+	case topic == "." || topic == "..":
+		return errors.New("no topic may be named . or ..")
+	case len(topic) > kafkaName:
+		return fmt.Errorf("it has %d bytes, and a topic's name has at most %d", len(topic), kafkaName)
+	}
+	for _, r := range topic {
+		if r != '.' && KafkaToken(string(r), false) != string(r) {
+			return fmt.Errorf("it holds %q; a topic's name has letters, digits, dots, _ and -", r)
+		}
+	}
+	if strings.HasPrefix(topic, "__") {
+		return errors.New("topics that begin with __ are the brokers' own")
+	}
+	return nil
+}

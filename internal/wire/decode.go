@@ -146,6 +146,9 @@ func fill(m *message.Message, e *message.Envelope) error {
 	if len(m.EventID) > maxEventID {
 		return fmt.Errorf("its event id has %d bytes; the most is %d", len(m.EventID), maxEventID)
 	}
+	if m.Key == "" {
+		m.Key = e.Key
+	}
 	if m.Source == "" {
 		m.Source = sourceOf(e)
 	}

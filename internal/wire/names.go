@@ -44,6 +44,13 @@ func HTTP() Spelling {
 	return s
 }
 
+// Kafka is the spelling of the CloudEvents binding for Kafka.
+func Kafka() Spelling {
+	s := spelling("ce_", "content-type")
+	s.OwnKey = true
+	return s
+}
+
 func spelling(prefix, contentType string, reserved ...string) Spelling {
 	return Spelling{Prefix: prefix, ContentType: contentType, Reserved: reserved, names: attributeNames{
 		specVersion: prefix + attributeSpecVersion, id: prefix + attributeID, source: prefix + attributeSource, kind: prefix + attributeType,

@@ -1,0 +1,314 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/pg-tide/pg-tide/internal/fault"
+	"github.com/pg-tide/pg-tide/internal/message"
+)
+
+const (
+	// revokeTimeout is how long a partition that is to go to another member
+	// waits for its messages to be inserted.
+	revokeTimeout = 15 * time.Second
+	// commitAttempts is how often offsets are committed again while the group
+	// is being balanced.
+	commitAttempts = 8
+)
+
+// claim is one partition from its assignment to its revocation.
+type claim struct {
+	// inFlight counts deliveries that hold messages of it and were neither
+	// acknowledged nor given up.
+	inFlight int
+	// gone says that it is another member's, or may be.
+	gone bool
+}
+
+// session reads from one Open to the next Close.
+//
+// A partition may be taken from the member while messages of it are being
+// inserted. Then:
+//
+//  1. Messages 50 to 99 of partition 0 are fetched; the inbox's transaction is
+//     under way. The group is balanced, and 0 is to go to another member.
+//  2. The client calls revoked, which waits. The transaction commits, the engine
+//     acknowledges, offset 100 is committed, and revoked returns.
+//  3. The client lets go of 0. The other member starts at 100.
+//
+// If the inbox takes longer than revokeTimeout, or fails, revoked returns
+// without an acknowledgement, and the claim is gone: nothing of it is committed
+// any more. The other member starts at 50. Committing 100 then would be wrong
+// where the transaction did not happen, and where it did could take back what
+// the other member has committed meanwhile. What both insert, an inbox that they
+// share knows by its event id.
+type session struct {
+	conn  *connection
+	group string
+	ids   map[string]kadm.TopicID
+	log   *slog.Logger
+
+	closing sync.Once
+	ended   chan struct{}
+
+	mu      sync.Mutex
+	claims  map[place]*claim
+	changed chan struct{} // closed and made anew when fewer are in flight
+}
+
+func newSession(log *slog.Logger) *session {
+	return &session{log: log, ids: map[string]kadm.TopicID{}, ended: make(chan struct{}),
+		claims: map[place]*claim{}, changed: make(chan struct{})}
+}
+
+// held is what a delivery has of one partition.
+type held struct {
+	at     place
+	claim  *claim
+	offset kgo.EpochOffset // behind its last message
+}
+
+func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error) {
+	fault.At(fault.ReverseBeforeFetch)
+	for {
+		fetches, err := s.poll(ctx, limit)
+		if err != nil {
+			return message.Delivery{}, err
+		}
+		if fetches.NumRecords() == 0 {
+			continue
+		}
+		fault.At(fault.ReverseAfterFetch)
+		return s.deliver(fetches), nil
+	}
+}
+
+// poll asks for records, and when there are none for a while whether the
+// cluster is still there.
+func (s *session) poll(ctx context.Context, limit int) (kgo.Fetches, error) {
+	bounded, cancel := context.WithTimeout(ctx, watchInterval)
+	defer cancel()
+	fetches := s.conn.client.PollRecords(bounded, limit)
+	if err := s.problem(ctx, fetches); err != nil {
+		s.conn.client.AllowRebalance()
+		return nil, err
+	}
+	if fetches.NumRecords() > 0 {
+		return fetches, nil
+	}
+	s.conn.client.AllowRebalance()
+	if bounded.Err() == nil {
+		return nil, nil
+	}
+	return nil, s.conn.ping(ctx)
+}
+
+// problem is what ends the session of what a poll brought.
+func (s *session) problem(ctx context.Context, fetches kgo.Fetches) error {
+	select {
+	case <-s.ended:
+		return errClosed
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var problem error
+	fetches.EachError(func(topic string, partition int32, err error) {
+		var loss *kgo.ErrDataLoss
+		var group *kgo.ErrGroupSession
+		switch {
+		case problem != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		case errors.As(err, &loss):
+			s.log.Warn("the brokers lost messages that had been read; reading goes on where they end", "topic", topic, "partition", partition, "error", err)
+		case errors.As(err, &group):
+			problem = s.conn.explain("read as a member of group "+s.group, "group "+s.group, group.Err)
+		default:
+			problem = s.conn.explain(fmt.Sprintf("read topic %s", topic), place{topic, partition}.String(), err)
+		}
+	})
+	return problem
+}
+
+// deliver takes records in before the group may be balanced again.
+func (s *session) deliver(fetches kgo.Fetches) message.Delivery {
+	envelopes := make([]message.Envelope, 0, fetches.NumRecords())
+	var holds []held
+	s.mu.Lock()
+	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+		if len(p.Records) == 0 {
+			return
+		}
+		at := place{p.Topic, p.Partition}
+		c := s.claims[at]
+		if c == nil {
+			c = &claim{}
+			s.claims[at] = c
+		}
+		c.inFlight++
+		last := p.Records[len(p.Records)-1]
+		holds = append(holds, held{at: at, claim: c, offset: kgo.EpochOffset{Epoch: last.LeaderEpoch, Offset: last.Offset + 1}})
+		for _, r := range p.Records {
+			envelopes = append(envelopes, toEnvelope(r, s.ids[r.Topic]))
+		}
+	})
+	s.mu.Unlock()
+	s.conn.client.AllowRebalance()
+	return message.Delivery{
+		Envelopes:   envelopes,
+		Acknowledge: func(ctx context.Context) error { return s.acknowledge(ctx, holds) },
+	}
+}
+
+// acknowledge commits offsets. What does not get there comes again and is known.
+func (s *session) acknowledge(ctx context.Context, holds []held) error {
+	fault.At(fault.ReverseBeforeAcknowledge)
+	err := s.commit(ctx, holds)
+	s.mu.Lock()
+	for i := range holds {
+		holds[i].claim.inFlight--
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	if err == nil {
+		fault.At(fault.ReverseAfterAcknowledge)
+	}
+	return err
+}
+
+func (s *session) commit(ctx context.Context, holds []held) error {
+	asked, cancel := s.conn.request(ctx)
+	defer cancel()
+	for attempt := 0; ; attempt++ {
+		offsets := s.standing(holds)
+		if len(offsets) == 0 {
+			return nil
+		}
+		err := s.commitOnce(asked, offsets)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, kerr.RebalanceInProgress) && attempt < commitAttempts:
+			if err := pause(asked, backoff(attempt)); err != nil {
+				return err
+			}
+			continue
+		}
+		return s.conn.explain("commit offsets", "group "+s.group, answer(asked, err))
+	}
+}
+
+// standing are the offsets of what is still this member's.
+func (s *session) standing(holds []held) map[string]map[int32]kgo.EpochOffset {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	offsets := map[string]map[int32]kgo.EpochOffset{}
+	for i := range holds {
+		h := &holds[i]
+		if h.claim.gone {
+			continue
+		}
+		if offsets[h.at.topic] == nil {
+			offsets[h.at.topic] = map[int32]kgo.EpochOffset{}
+		}
+		offsets[h.at.topic][h.at.partition] = h.offset
+	}
+	return offsets
+}
+
+func (s *session) commitOnce(ctx context.Context, offsets map[string]map[int32]kgo.EpochOffset) error {
+	var failure error
+	s.conn.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, r *kmsg.OffsetCommitResponse, err error) {
+		if failure = err; err != nil {
+			return
+		}
+		for i := range r.Topics {
+			for j := range r.Topics[i].Partitions {
+				if err := kerr.ErrorForCode(r.Topics[i].Partitions[j].ErrorCode); err != nil {
+					failure = err
+					return
+				}
+			}
+		}
+	})
+	return failure
+}
+
+// revoked waits until what is in flight of the partitions is dealt with, and
+// gives them up. The client calls it before it lets go of them.
+func (s *session) revoked(ctx context.Context, _ *kgo.Client, partitions map[string][]int32) {
+	patience := time.NewTimer(revokeTimeout)
+	defer patience.Stop()
+	for {
+		s.mu.Lock()
+		busy, changed := s.busy(partitions), s.changed
+		if !busy {
+			s.giveUp(partitions)
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		select {
+		case <-changed:
+			continue
+		case <-s.ended:
+		case <-ctx.Done():
+		case <-patience.C:
+			s.log.Warn("partitions went to another member of the group before their messages were inserted; they are read again there", "group", s.group)
+		}
+		s.lost(ctx, nil, partitions)
+		return
+	}
+}
+
+// lost gives partitions up at once: they may be another member's already.
+func (s *session) lost(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.giveUp(partitions)
+}
+
+// busy and giveUp want the lock to be held.
+func (s *session) busy(partitions map[string][]int32) bool {
+	for topic, numbers := range partitions {
+		for _, number := range numbers {
+			if c := s.claims[place{topic, number}]; c != nil && c.inFlight > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *session) giveUp(partitions map[string][]int32) {
+	for topic, numbers := range partitions {
+		for _, number := range numbers {
+			at := place{topic, number}
+			if c := s.claims[at]; c != nil {
+				c.gone = true
+				delete(s.claims, at)
+			}
+		}
+	}
+}
+
+func (s *session) close() {
+	s.closing.Do(func() {
+		fault.At(fault.ReverseBeforeHandBack)
+		close(s.ended)
+		s.conn.close()
+	})
+}
