@@ -53,7 +53,7 @@ func connect(ctx context.Context, a *address, name string, more ...kgo.Opt) (*co
 	options := []kgo.Opt{
 		kgo.SeedBrokers(a.brokers...),
 		kgo.ClientID(name),
-		kgo.SoftwareNameAndVersion("pg_tide", "1"),
+		kgo.SoftwareNameAndVersion("pg-tide", "1"),
 		kgo.DialTimeout(connectTimeout),
 		kgo.RetryTimeout(retryTimeout),
 		kgo.RetryBackoffFn(backoff),
