@@ -92,7 +92,8 @@ var rules = map[string]rule{
 
 	"internal/process":   {ours: []string{"internal/run"}},
 	"internal/broker":    {ours: []string{"internal/process"}, outside: []string{nats}},
-	"internal/throwaway": {outside: []string{pgx, "github.com/fergusstrange/embedded-postgres", "golang.org/x/sys"}},
+	"internal/cache":     {},
+	"internal/throwaway": {ours: []string{"internal/cache"}, outside: []string{pgx, "github.com/fergusstrange/embedded-postgres", "golang.org/x/sys"}},
 	"internal/demo": {ours: []string{"internal/app", "internal/throwaway", "internal/telemetry", "internal/demo/", "schema"},
 		outside: []string{pgx, nats, "golang.org/x/term"}},
 	"internal/torture": {ours: []string{"internal/torture/", "internal/broker", "internal/process", "internal/throwaway", "internal/run"}},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/pg-tide/pg-tide/internal/cache"
 )
 
 // basePrefix begins the name of every server's temporary directory.
@@ -50,7 +52,7 @@ func (b *base) claim(as account) error {
 		return err
 	}
 	b.mark = mark
-	if ok, err := tryLock(mark); err != nil || !ok {
+	if ok, err := cache.TryLock(mark); err != nil || !ok {
 		return fmt.Errorf("lock the mark: %w", err)
 	}
 	if err := os.Rename(mark.Name(), filepath.Join(b.dir, "owner")); err != nil {
@@ -82,7 +84,7 @@ func removeAbandoned(parent string, as account) {
 		if err != nil {
 			continue
 		}
-		if ok, err := tryLock(mark); err == nil && ok {
+		if ok, err := cache.TryLock(mark); err == nil && ok {
 			_ = os.RemoveAll(dir) // the next start tries again
 		}
 		_ = mark.Close()

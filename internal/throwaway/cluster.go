@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/pg-tide/pg-tide/internal/cache"
 )
 
 // superuser owns every throwaway cluster.
@@ -69,20 +71,17 @@ func initdb(ctx context.Context, in installation, as account, dataDir string) er
 // clusterTemplate returns a cluster that was made before by these programs
 // with these arguments, or makes it.
 func clusterTemplate(ctx context.Context, in installation, as account) (string, error) {
-	cache, err := cacheDir()
+	kept, err := cache.Dir(cacheName)
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", fmt.Errorf("make a cache for PostgreSQL: %w; hint: set %s", err, CacheVariable)
-	}
 	digest := sha256.Sum256([]byte(in.binDir + in.version + runtime.GOARCH + strings.Join(initdbArguments(), " ")))
 	name := "cluster-" + in.version + "-" + hex.EncodeToString(digest[:6])
-	template := filepath.Join(cache, name)
+	template := filepath.Join(kept, name)
 	if _, err := os.Stat(template); err == nil {
 		return template, nil
 	}
-	release, err := lockCache(ctx, cache, name)
+	release, err := cache.Lock(ctx, kept, name)
 	if err != nil {
 		return "", err
 	}

@@ -13,10 +13,15 @@ import (
 	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
+
+	"github.com/pg-tide/pg-tide/internal/cache"
 )
 
 // fetchTimeout bounds a download of about 15 MB.
 const fetchTimeout = 5 * time.Minute
+
+// cacheName is the folder of the cache that holds servers and prepared clusters.
+const cacheName = "postgres"
 
 // fetchedVersion is the newest build of each major that the library can get.
 func fetchedVersion(major int) string {
@@ -26,26 +31,23 @@ func fetchedVersion(major int) string {
 // fetch returns the cached installation of that major, getting it first if
 // nobody did. Processes that want it at once wait for the first of them.
 func fetch(ctx context.Context, major int, notices io.Writer) (installation, error) {
-	cache, err := cacheDir()
+	kept, err := cache.Dir(cacheName)
 	if err != nil {
 		return installation{}, err
 	}
 	version := fetchedVersion(major)
 	// What root fetched may serve everybody.
-	for _, dir := range []string{cache, filepath.Join(systemCache, "postgres")} {
+	for _, dir := range []string{kept, filepath.Join(cache.System, cacheName)} {
 		if found, err := inspect(ctx, filepath.Join(dir, version, "bin")); err == nil {
 			return found, nil
 		}
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return installation{}, fmt.Errorf("make a cache for PostgreSQL: %w; hint: set %s", err, CacheVariable)
-	}
-	release, err := lockCache(ctx, cache, version)
+	release, err := cache.Lock(ctx, kept, version)
 	if err != nil {
 		return installation{}, err
 	}
 	defer release()
-	tree := filepath.Join(cache, version)
+	tree := filepath.Join(kept, version)
 	if found, err := inspect(ctx, filepath.Join(tree, "bin")); err == nil {
 		return found, nil
 	}

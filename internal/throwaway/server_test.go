@@ -18,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
+
+	"github.com/pg-tide/pg-tide/internal/cache"
 )
 
 // childVariable makes the test program a process that starts a server, says
@@ -219,7 +221,7 @@ func TestExtensionFilesGoIntoThePrivateTree(t *testing.T) {
 }
 
 func TestNoticeSaysWhatIsFetched(t *testing.T) {
-	t.Setenv(CacheVariable, reachableDir(t))
+	t.Setenv(cache.Variable, reachableDir(t))
 	var notices bytes.Buffer
 	server, err := Start(t.Context(), Options{Major: Oldest, Fetched: true, Notices: &notices})
 	if err != nil {
@@ -229,7 +231,7 @@ func TestNoticeSaysWhatIsFetched(t *testing.T) {
 		t.Error(err)
 	}
 	// What root's cache has is used by all, and then nothing is fetched.
-	_, statErr := os.Stat(filepath.Join(systemCache, "postgres", fetchedVersion(Oldest)))
+	_, statErr := os.Stat(filepath.Join(cache.System, cacheName, fetchedVersion(Oldest)))
 	if got := notices.String(); (statErr != nil) != strings.Contains(got, "fetching PostgreSQL 14.") || strings.Count(got, "\n") > 1 {
 		t.Errorf("got %q", got)
 	}

@@ -3,7 +3,6 @@
 package throwaway
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -14,16 +13,6 @@ const (
 	signalFast      = syscall.SIGINT
 	signalImmediate = syscall.SIGQUIT
 )
-
-// tryLock takes the file's lock if nobody has it. The lock goes with the file
-// or with the process.
-func tryLock(file *os.File) (bool, error) {
-	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return false, nil
-	}
-	return err == nil, err
-}
 
 // ownedByUs fails unless path itself, not what it links to, is ours.
 func ownedByUs(path string) error {

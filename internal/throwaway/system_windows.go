@@ -2,7 +2,6 @@ package throwaway
 
 import (
 	"errors"
-	"os"
 	"syscall"
 )
 
@@ -13,8 +12,6 @@ const (
 
 // errUnsupported is all that this package says on Windows.
 var errUnsupported = errors.New("throwaway PostgreSQL servers need a Unix system")
-
-func tryLock(*os.File) (bool, error) { return false, errUnsupported }
 
 func ownedByUs(string) error { return errUnsupported }
 
