@@ -16,9 +16,10 @@ help: ## print this help
 build: ## build the static binary into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/pg-tide ./cmd/pg-tide
 
-test: ## run every test (brings PostgreSQL and NATS by itself)
+test: ## run every test (brings PostgreSQL, NATS and Kafka by itself; Kafka by Maven, and it needs Java 17)
 	@$(if $(HAVE_CC),,echo "no C compiler found: running without the race detector")
 	@$(GO) run ./internal/testkit/pgfetch
+	@$(GO) run ./internal/testkit/kafkafetch
 	$(TOOLS) gotestsum --format pkgname-and-test-fails -- $(RACE) -count=1 -timeout 20m $(PACKAGES)
 
 fmt: ## format the Go code
