@@ -114,9 +114,9 @@ var rules = map[string]rule{
 	"internal/torture/collect": {ours: []string{"internal/torture/check", "internal/torture/traffic", "internal/torture/world"}, outside: []string{pgx, nats}},
 	"internal/torture/sample":  {ours: []string{"internal/torture/world"}, outside: []string{pgx}},
 	"internal/testkit": {ours: append([]string{"internal/throwaway", "internal/testkit/"}, everything...),
-		"internal/testkit/kafkafetch": {ours: []string{"internal/broker/kafka"}},
-		"internal/testkit/kafkatest":  {ours: []string{"internal/broker/kafka", "internal/torture/proxy"}, outside: []string{kafka, "go.uber.org/goleak"}},
-		outside:                       []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid", cloudEvents}},
+		outside: []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid", cloudEvents}},
+	"internal/testkit/kafkafetch": {ours: []string{"internal/broker/kafka"}},
+	"internal/testkit/kafkatest":  {ours: []string{"internal/broker/kafka", "internal/torture/proxy"}, outside: []string{kafka, "go.uber.org/goleak"}},
 	// second opinions on the wire, each with the binding of one transport
 	"internal/testkit/cloudevents": {outside: []string{cloudEvents, "github.com/IBM/sarama", nats}},
 	"internal/archtest":            {},
@@ -135,14 +135,15 @@ var longFunctions = map[string]string{}
 
 // largePackages may be larger, each for the reason given.
 var largePackages = map[string]string{
-	"internal/cli":            "one small file for each subcommand",
-	"internal/relay":          "the engine: both directions, policies and supervision share one state",
-	"internal/demo":           "set-up, traffic, workers, ledger, picture and verdict of one show",
-	"internal/catalog":        "a file for each noun of the schema, a method for each statement",
-	"internal/transform":      "two languages, templates and routing rules over one view of an event",
-	"internal/connector/nats": "one technology, one folder: connection, authentication, streams, both ends",
-	"tide":                    "publishing, working and CloudEvents under one name that users import",
-	"internal/throwaway":      "finding, fetching and running PostgreSQL, with a file for each system",
+	"internal/cli":             "one small file for each subcommand",
+	"internal/relay":           "the engine: both directions, policies and supervision share one state",
+	"internal/demo":            "set-up, traffic, workers, ledger, picture and verdict of one show",
+	"internal/catalog":         "a file for each noun of the schema, a method for each statement",
+	"internal/transform":       "two languages, templates and routing rules over one view of an event",
+	"internal/connector/nats":  "one technology, one folder: connection, authentication, streams, both ends",
+	"tide":                     "publishing, working and CloudEvents under one name that users import",
+	"internal/throwaway":       "finding, fetching and running PostgreSQL, with a file for each system",
+	"internal/connector/kafka": "one technology, one folder: connection, logins, topics, transactions, both ends",
 }
 
 // drawers are names that say nothing about what is inside.

@@ -17,12 +17,22 @@ type keepingReader struct {
 
 func (r *keepingReader) KeepTransactions(limit int) { r.limit = limit }
 
+// sinkTo begins a configuration for each technology that keeps transactions.
+var sinkTo = map[string]string{
+	"atomic":        `{"sink_type": "nats", "url": "nats://a"`,
+	"transactional": `{"sink_type": "kafka", "brokers": "a:1"`,
+}
+
 func buildAtomic(keys string) (relay.Plan, *keepingReader, error) {
+	start := sinkTo["atomic"]
+	if strings.Contains(keys, "transactional") {
+		start = sinkTo["transactional"]
+	}
 	reader := &keepingReader{}
 	b := newBuilder()
 	b.Near.Reader = func(pipeline.Spec) relay.Reader { return reader }
 	plan, err := b.Build(context.Background(), pipeline.Spec{Name: "p", Direction: pipeline.Forward, Endpoint: "o",
-		Config: []byte(`{"sink_type": "nats", "url": "nats://a"` + keys + `}`)})
+		Config: []byte(start + keys + `}`)})
 	return plan, reader, err
 }
 
@@ -37,6 +47,9 @@ func TestAnAtomicPipelineKeepsTransactionsAndBlocksUnlessTold(t *testing.T) {
 		{`, "atomic": true, "on_error": "dead_letter"`, true, pipeline.DeadLetter},
 		{`, "atomic": true, "on_error": "block", "lanes": 1`, true, pipeline.Block},
 		{`, "atomic": false`, false, pipeline.ParkKey},
+		{`, "transactional": true`, true, pipeline.Block},
+		{`, "transactional": true, "on_error": "dead_letter"`, true, pipeline.DeadLetter},
+		{`, "transactional": false`, false, pipeline.ParkKey},
 		{``, false, pipeline.ParkKey},
 	} {
 		plan, reader, err := buildAtomic(c.keys)
@@ -54,6 +67,8 @@ func TestWhatWouldTearTransactionsIsRefused(t *testing.T) {
 	for keys, want := range map[string][]string{
 		`, "atomic": true, "lanes": 4`:                   {`"lanes" is 4`, "one lane"},
 		`, "atomic": true, "on_error": "park_key"`:       {`"on_error" is "park_key"`, "block", "dead_letter"},
+		`, "transactional": true, "lanes": 4`:            {`"lanes" is 4`, "one lane", "transactional"},
+		`, "transactional": true, "acks": "leader"`:      {"acks is leader"},
 		`, "atomic": true, "atomic_oversize": "squeeze"`: {`"atomic_oversize" is "squeeze"`, "refuse", "split"},
 	} {
 		_, _, err := buildAtomic(keys)

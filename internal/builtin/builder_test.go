@@ -200,6 +200,11 @@ func TestWrongConfigurationsAreOneSentence(t *testing.T) {
 		{"misspelt name", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "paylod.a == 'x'"}}`, []string{`did you mean "payload"?`}},
 		{"all at once", pipeline.Forward, `{"sink_type": "nats", "batch_size": "7", "wire_format": "avro", "on_eror": "block"}`, []string{`"url" is missing`, `"batch_size"`, `"wire_format" is "avro"`, `"on_eror"`}},
 		{"expression", pipeline.Forward, `{"sink_type": "nats", "url": "nats://a", "transform": {"filter": "a.["}}`, []string{"transform.filter", "a.["}},
+		{"no brokers", pipeline.Forward, `{"sink_type": "kafka"}`, []string{`"brokers" is missing`}},
+		{"a topic's name", pipeline.Forward, `{"sink_type": "kafka", "brokers": "a:1", "topic": "a/{op}"}`, []string{`"a/{op}"`, "letters, digits"}},
+		{"the brokers' own topics", pipeline.Forward, `{"sink_type": "kafka", "brokers": "a:1", "topic": "__{op}"}`, []string{`"__{op}"`, "brokers' own"}},
+		{"no acknowledgement", pipeline.Forward, `{"sink_type": "kafka", "brokers": "a:1", "acks": "none"}`, []string{`"acks" is "none"`, "all", "leader"}},
+		{"a group's key on a sink", pipeline.Forward, `{"sink_type": "kafka", "brokers": "a:1", "group_id": "g"}`, []string{`"group_id" is not known`}},
 		{"routing in an inbox", pipeline.Reverse, `{"source_type": "nats", "url": "nats://a", "subject": "x", "routing": {}}`, []string{`"routing" is not known`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -95,7 +95,7 @@ func kafkaTechnology() Technology {
 	return Technology{
 		Name: "kafka", Title: "Apache Kafka",
 		SinkFields: kafka.SinkFields, SourceFields: kafka.SourceFields,
-		TemplateKey: "topic_template", Safe: transform.KafkaToken, Destination: transform.KafkaTopic, Spelling: wire.Kafka,
+		TemplateKey: "topic_template", Safe: kafka.SafeToken, Destination: kafka.CheckTopic, Spelling: wire.Kafka,
 		AtomicKey: kafka.TransactionalKey, AtomicBatch: kafka.ReadTogether,
 		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
 			return kafka.NewSink(values, kafkaDeps(ends))
@@ -109,7 +109,7 @@ func kafkaTechnology() Technology {
 func kafkaDeps(ends Ends) kafka.Deps {
 	deps := kafka.Deps{Pipeline: ends.Spec.Name, DatabaseID: ends.Spec.DatabaseID, Templates: ends.Templates, Logger: ends.Logger}
 	if ends.Spec.Direction == pipeline.Forward {
-		deps.Outbox = transform.KafkaToken(ends.Spec.Endpoint, false)
+		deps.Outbox = kafka.SafeToken(ends.Spec.Endpoint, false)
 	}
 	return deps
 }
