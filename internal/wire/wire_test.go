@@ -269,3 +269,43 @@ func FuzzDecodeGivesWholeMessages(f *testing.F) {
 		}
 	})
 }
+
+func TestKafkaHasTheNamesOfItsOwnCloudEventsBinding(t *testing.T) {
+	t.Parallel()
+	m := message.Message{
+		EventID: "00000000-0000-4000-8000-000000000001", Source: "/00000000-0000-4000-8000-00000000000d/order_events", Outbox: "order_events",
+		Stream: "orders", Key: "17", Op: "update", EventType: "order.paid", Time: time.Unix(1, 0).UTC(), Payload: []byte(`{"n":1}`), Headers: []byte(`{"traceparent":"00-1"}`),
+	}
+	e, err := Binary{Spelling: Kafka()}.Encode(&m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"ce_specversion": "1.0", "ce_id": m.EventID, "ce_source": m.Source, "ce_type": "order.paid", "ce_subject": "17",
+		"ce_tidestream": "orders", "ce_tideop": "update", "traceparent": "00-1",
+	} {
+		if got := e.Header(name); got != want {
+			t.Errorf("header %s is %q, want %q", name, got, want)
+		}
+	}
+	e.Coordinates = "kafka:orders:0/1"
+	back, err := Binary{Spelling: Kafka()}.Decode(&e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.EventID != m.EventID || back.Key != "17" || back.Op != "update" || back.Stream != "orders" || string(back.Headers) != string(m.Headers) {
+		t.Errorf("came back as %+v", back)
+	}
+}
+
+// A stranger's record has its key where Kafka has keys, and nowhere else.
+func TestAStrangersKeyIsThatOfItsTransport(t *testing.T) {
+	t.Parallel()
+	m, err := Binary{Spelling: Kafka()}.Decode(&message.Envelope{Destination: "orders", Key: "17", Body: []byte(`{}`), Coordinates: "kafka:orders:2/5#ab"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Key != "17" || m.EventID != "kafka:orders:2/5#ab" || m.Source != "kafka:orders" || m.Stream != "orders" {
+		t.Errorf("decoded as %+v", m)
+	}
+}

@@ -64,7 +64,7 @@ func explainDial(broker string, err error) error {
 		// The broker may be about to stop as well, so this is tried again soon.
 		return delivery.RetryAfter(fmt.Errorf("the broker at %s closed the connection at once; if it goes on, see whether that port asks for TLS (tls) or a login (sasl_mechanism) that is not configured, or the other way round", broker), 0)
 	case errors.Is(err, context.DeadlineExceeded):
-		return delivery.RetryAfter(fmt.Errorf("the broker at %s did not answer within %s", broker, requestTimeout), 0)
+		return delivery.RetryAfter(fmt.Errorf("the broker at %s did not answer within %s; if it runs, see whether that port asks for TLS (tls)", broker, requestTimeout), 0)
 	}
 	return fmt.Errorf("connect to the broker at %s: %w", broker, err)
 }

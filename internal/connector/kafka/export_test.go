@@ -10,3 +10,10 @@ func Crash(s *Source) {
 		current.conn.close() // a member with a name of its own never says that it leaves
 	}
 }
+
+// CrashSink ends a sink's session without a word about what is under way.
+func CrashSink(s *Sink) {
+	if p, err := s.current(); err == nil {
+		p.conn.close()
+	}
+}

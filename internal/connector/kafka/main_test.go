@@ -16,6 +16,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/relay"
+	"github.com/pg-tide/pg-tide/internal/testkit/kafkatest"
 )
 
 var (
@@ -27,7 +28,29 @@ var (
 	_ relay.Source   = (*kafka.Source)(nil)
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// brokers is one real broker that the tests share.
+var brokers = &kafkatest.Shared{}
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(cleanUp{m})
+}
+
+type cleanUp struct{ m *testing.M }
+
+func (c cleanUp) Run() int {
+	defer brokers.Close()
+	return c.m.Run()
+}
+
+// topicOf is a topic of the test's own.
+func topicOf(t testing.TB) string {
+	return "t." + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, t.Name()[max(0, len(t.Name())-200):])
+}
 
 // values is a decoded configuration.
 type values map[string]any
@@ -220,21 +243,5 @@ func publish(t testing.TB, client *kgo.Client, envelopes []message.Envelope) {
 	}
 	if err := client.ProduceSync(background(t), records...).FirstErr(); err != nil {
 		t.Fatalf("publish: %v", err)
-	}
-}
-
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.NewTimer(time.Minute)
-	defer deadline.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("never: %s", what)
-		}
 	}
 }

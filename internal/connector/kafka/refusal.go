@@ -9,6 +9,10 @@ import (
 	"github.com/pg-tide/pg-tide/internal/delivery"
 )
 
+// mostRefused bounds what is remembered of refused events: those that became
+// dead letters never come again. Who is forgotten is refused once more.
+const mostRefused = 10_000
+
 // refusals remember from one session to the next which events the brokers
 // refused, so that they are refused before anything behind them is sent.
 type refusals struct {
@@ -40,7 +44,7 @@ func (r *refusals) known(id string, alone bool) error {
 func (r *refusals) remember(id string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.by == nil {
+	if r.by == nil || len(r.by) >= mostRefused {
 		r.by = map[string]*refusal{}
 	}
 	r.by[id] = &refusal{err: err}
@@ -120,6 +124,6 @@ func (p *producer) refused(w *wave, at int, where place, result error) {
 		return
 	}
 	p.refusals.remember(w.items[at].id, err)
-	p.failed = delivery.RetryAfter(fmt.Errorf("event %s is refused: %w", w.items[at].id, err), 0)
-	p.failed = delivery.RetryAfter(errors.New(p.failed.Error()), 0) // without the verdict about the event
+	// as text: the verdict about the event is not one about the session
+	p.failed = delivery.RetryAfter(fmt.Errorf("event %s is refused: %s", w.items[at].id, err), 0) //nolint:errorlint // see above
 }

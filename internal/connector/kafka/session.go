@@ -145,22 +145,20 @@ func (s *session) deliver(fetches kgo.Fetches) message.Delivery {
 	envelopes := make([]message.Envelope, 0, fetches.NumRecords())
 	var holds []held
 	s.mu.Lock()
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if len(p.Records) == 0 {
-			return
+	fetches.EachTopic(func(t kgo.FetchTopic) {
+		id := kadm.TopicID(t.TopicID)
+		if id == (kadm.TopicID{}) {
+			id = s.ids[t.Topic] // an old broker's answers do not have it
 		}
-		at := place{p.Topic, p.Partition}
-		c := s.claims[at]
-		if c == nil {
-			c = &claim{}
-			s.claims[at] = c
-		}
-		c.inFlight++
-		last := p.Records[len(p.Records)-1]
-		holds = append(holds, held{at: at, claim: c, offset: kgo.EpochOffset{Epoch: last.LeaderEpoch, Offset: last.Offset + 1}})
-		for _, r := range p.Records {
-			envelopes = append(envelopes, toEnvelope(r, s.ids[r.Topic]))
-		}
+		t.EachPartition(func(p kgo.FetchPartition) {
+			if len(p.Records) == 0 {
+				return
+			}
+			holds = append(holds, s.hold(place{t.Topic, p.Partition}, p.Records[len(p.Records)-1]))
+			for _, r := range p.Records {
+				envelopes = append(envelopes, toEnvelope(r, id))
+			}
+		})
 	})
 	s.mu.Unlock()
 	s.conn.client.AllowRebalance()
@@ -168,6 +166,17 @@ func (s *session) deliver(fetches kgo.Fetches) message.Delivery {
 		Envelopes:   envelopes,
 		Acknowledge: func(ctx context.Context) error { return s.acknowledge(ctx, holds) },
 	}
+}
+
+// hold notes that messages of a partition are in flight. The lock is held.
+func (s *session) hold(at place, last *kgo.Record) held {
+	c := s.claims[at]
+	if c == nil {
+		c = &claim{}
+		s.claims[at] = c
+	}
+	c.inFlight++
+	return held{at: at, claim: c, offset: kgo.EpochOffset{Epoch: last.LeaderEpoch, Offset: last.Offset + 1}}
 }
 
 // acknowledge commits offsets. What does not get there comes again and is known.

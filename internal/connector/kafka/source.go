@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/pg-tide/pg-tide/internal/message"
@@ -128,7 +129,6 @@ func (s *Source) consumerOptions(opened *session) []kgo.Opt {
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxBytes(fetchBytes),
-		kgo.RequireStableFetchOffsets(),
 	}
 }
 
@@ -188,7 +188,7 @@ func (s start) pin(ctx context.Context, conn *connection, group string, names []
 	defer cancel()
 	doing, what := "set where group "+group+" starts", "group "+group
 	committed, err := conn.admin.FetchOffsetsForTopics(asked, group, names...)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
 		return conn.explain(doing, what, answer(asked, err))
 	}
 	var listed kadm.ListedOffsets

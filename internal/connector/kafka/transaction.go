@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -44,7 +45,10 @@ func (p *producer) storeTransaction(ctx context.Context, w *wave) error {
 	bounded, cancel := context.WithTimeoutCause(ctx, commitTimeout,
 		delivery.RetryAfter(errors.New("the brokers at "+p.conn.brokers+" did not answer the commit of a transaction within "+commitTimeout.String()), 0))
 	defer cancel()
-	err := p.conn.client.EndTransaction(bounded, kgo.TryCommit)
+	err := p.awaitPartitions(bounded, w)
+	if err == nil {
+		err = p.conn.client.EndTransaction(bounded, kgo.TryCommit)
+	}
 	if err == nil {
 		fault.At(fault.ForwardAfterSend)
 		return nil
@@ -56,6 +60,29 @@ func (p *producer) storeTransaction(ctx context.Context, w *wave) error {
 		return ctx.Err()
 	}
 	return p.conn.explain("commit a transaction", "transactional id "+p.settings.id, answer(bounded, err))
+}
+
+// awaitPartitions waits until the client itself knows the partitions that it
+// has just stored events in.
+//
+// Without it: the client learns of a topic while it is flushing. It hands the
+// waiting events to their partitions, and publishes its new view of the topic
+// after that. The broker acknowledges in between; the end of the transaction
+// looks through the old view, finds no partition that is part of it, and takes
+// it for one in which nothing was stored: it aborts, and reports success.
+func (p *producer) awaitPartitions(ctx context.Context, w *wave) error {
+	for at := range w.counts {
+		for attempt := 0; ; attempt++ {
+			leader, epoch, err := p.conn.client.PartitionLeader(at.topic, at.partition)
+			if leader >= 0 || epoch >= 0 || err != nil {
+				break
+			}
+			if err := pause(ctx, backoff(attempt)/100); err != nil {
+				return fmt.Errorf("wait until the client knows %s: %w", at, err)
+			}
+		}
+	}
+	return nil
 }
 
 // abort ends a transaction without its events. If that fails too, the next
