@@ -1,5 +1,7 @@
 package kafka
 
+import "time"
+
 // Crash ends a source's session as the death of its process would: the
 // connections go, and nothing is said to the group.
 func Crash(s *Source) {
@@ -17,3 +19,7 @@ func CrashSink(s *Sink) {
 		p.conn.close()
 	}
 }
+
+// WaitAtMost is how long partitions that are to go to another member wait for
+// what is in flight.
+func WaitAtMost(s *Source, patience time.Duration) { s.patience = patience }

@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -113,6 +114,53 @@ func TestAPartitionMovesOnlyWhenWhatIsInFlightIsCommitted(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%s was read %d times", body, n)
 		}
+	}
+	cancel()
+	<-firstDone
+	<-secondDone
+}
+
+// The inbox of the first database takes longer than the group waits: its
+// partition is read again by the second, and what the first then acknowledges
+// must not take back, or go beyond, what the second has committed.
+func TestWhatIsAcknowledgedTooLateIsNotCommitted(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	f.create(t, "t", 2, nil)
+	ctx, cancel := context.WithCancel(background(t))
+	config := values{"brokers": f.brokers(), "topic": "t", "group_id": "g"}
+	all := sinktest.Envelopes("t", 1, 100)
+	publish(t, plain(t, f.brokers(), kgo.RecordPartitioner(kgo.RoundRobinPartitioner())), all)
+	first, second := newSource(t, config, "db-1"), newSource(t, config, "db-2")
+	kafka.WaitAtMost(first, time.Millisecond)
+	open(ctx, t, first)
+	var held []message.Delivery
+	for got := 0; got < len(all); {
+		d, err := first.Fetch(ctx, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, d)
+		got += len(d.Envelopes)
+	}
+	open(ctx, t, second)
+	firsts, seconds := make(chan message.Delivery, 100), make(chan message.Delivery, 100)
+	firstDone, secondDone := fetching(ctx, first, firsts), fetching(ctx, second, seconds)
+	select {
+	case d := <-seconds: // it began where nothing was committed
+		if len(d.Envelopes) == 0 {
+			t.Error("an empty delivery")
+		}
+	case <-ctx.Done():
+		t.Fatal("the second never got a partition")
+	}
+	for _, d := range held {
+		if err := d.Acknowledge(ctx); err != nil {
+			t.Fatalf("acknowledge: %v", err)
+		}
+	}
+	if n := committed(t, f.brokers(), "g", "t"); n != 50 {
+		t.Errorf("%d messages are committed, want the 50 of the partition that the first has kept", n)
 	}
 	cancel()
 	<-firstDone

@@ -57,6 +57,8 @@ type session struct {
 	group string
 	ids   map[string]kadm.TopicID
 	log   *slog.Logger
+	// patience is how long revoked waits.
+	patience time.Duration
 
 	closing sync.Once
 	ended   chan struct{}
@@ -66,8 +68,8 @@ type session struct {
 	changed chan struct{} // closed and made anew when fewer are in flight
 }
 
-func newSession(log *slog.Logger) *session {
-	return &session{log: log, ids: map[string]kadm.TopicID{}, ended: make(chan struct{}),
+func newSession(log *slog.Logger, patience time.Duration) *session {
+	return &session{log: log, patience: patience, ids: map[string]kadm.TopicID{}, ended: make(chan struct{}),
 		claims: map[place]*claim{}, changed: make(chan struct{})}
 }
 
@@ -259,7 +261,7 @@ func (s *session) commitOnce(ctx context.Context, offsets map[string]map[int32]k
 // revoked waits until what is in flight of the partitions is dealt with, and
 // gives them up. The client calls it before it lets go of them.
 func (s *session) revoked(ctx context.Context, _ *kgo.Client, partitions map[string][]int32) {
-	patience := time.NewTimer(revokeTimeout)
+	patience := time.NewTimer(s.patience)
 	defer patience.Stop()
 	for {
 		s.mu.Lock()

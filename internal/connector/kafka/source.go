@@ -38,6 +38,7 @@ type Source struct {
 	settings sourceSettings
 	deps     Deps
 	log      *slog.Logger
+	patience time.Duration // of a session
 
 	mu      sync.Mutex
 	session *session
@@ -45,7 +46,7 @@ type Source struct {
 
 // NewSource checks the configuration and connects to nothing.
 func NewSource(values Values, deps Deps) (*Source, error) {
-	s := &Source{deps: deps, log: deps.logger()}
+	s := &Source{deps: deps, log: deps.logger(), patience: revokeTimeout}
 	var err error
 	if s.address, err = readAddress(values); err != nil {
 		return nil, err
@@ -83,7 +84,7 @@ func (s *Source) Open(ctx context.Context) error {
 	if err := s.Close(ctx); err != nil {
 		return err
 	}
-	opened := newSession(s.log)
+	opened := newSession(s.log, s.patience)
 	conn, err := connect(ctx, &s.address, "pg_tide source "+s.deps.Pipeline, s.consumerOptions(opened)...)
 	if err != nil {
 		return err
