@@ -115,10 +115,10 @@ var rules = map[string]rule{
 	"internal/torture/sample":  {ours: []string{"internal/torture/world"}, outside: []string{pgx}},
 	"internal/testkit": {ours: append([]string{"internal/throwaway", "internal/testkit/"}, everything...),
 		outside: []string{pgx, nats, "go.uber.org/goleak", "pgregory.net/rapid", cloudEvents}},
-	"internal/testkit/kafkafetch": {ours: []string{"internal/broker/kafka"}},
-	"internal/testkit/kafkatest":  {ours: []string{"internal/broker/kafka", "internal/torture/proxy"}, outside: []string{kafka, "go.uber.org/goleak"}},
 	// second opinions on the wire, each with the binding of one transport
 	"internal/testkit/cloudevents": {outside: []string{cloudEvents, "github.com/IBM/sarama", nats}},
+	"internal/testkit/kafkafetch":  {ours: []string{"internal/broker/kafka"}},
+	"internal/testkit/kafkatest":   {ours: []string{"internal/broker/kafka", "internal/torture/proxy"}, outside: []string{kafka, "go.uber.org/goleak"}},
 	"internal/archtest":            {},
 	"e2e":                          {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway", "internal/torture/disk"}, outside: []string{pgx, nats}},
 }

@@ -43,7 +43,7 @@ func readLogin(values Values) login {
 		password:   values.String("sasl_password"),
 		token:      values.String("sasl_token"),
 		tokenFile:  values.String("sasl_token_file"),
-		tokenURL:   values.String("sasl_token_url"),
+		tokenURL:   values.String("sasl_oauth_url"),
 		clientID:   values.String("sasl_client_id"),
 		secret:     values.String("sasl_client_secret"),
 		scope:      values.String("sasl_scope"),
@@ -81,20 +81,20 @@ func (l *login) checkToken() error {
 		}
 	}
 	if given != 1 {
-		return misconfigured("sasl_mechanism OAUTHBEARER needs one of sasl_token, sasl_token_file and sasl_token_url")
+		return misconfigured("sasl_mechanism OAUTHBEARER needs one of sasl_token, sasl_token_file and sasl_oauth_url")
 	}
 	if l.tokenURL == "" {
 		return nil
 	}
 	at, err := url.Parse(l.tokenURL)
 	if err != nil || at.Host == "" || at.User != nil || (at.Scheme != "https" && at.Scheme != "http") {
-		return misconfigured("sasl_token_url is not an address like https://login.example/oauth2/token, without user and password in it")
+		return misconfigured("sasl_oauth_url is not an address like https://login.example/oauth2/token, without user and password in it")
 	}
 	if at.Scheme == "http" && !l.withoutTLS {
-		return misconfigured("sasl_token_url begins with http:// and would show the client's secret to the network; use https://, or \"sasl_without_tls\": true if the network is trusted")
+		return misconfigured("sasl_oauth_url begins with http:// and would show the client's secret to the network; use https://, or \"sasl_without_tls\": true if the network is trusted")
 	}
 	if l.clientID == "" || l.secret == "" {
-		return misconfigured("sasl_token_url needs sasl_client_id and sasl_client_secret")
+		return misconfigured("sasl_oauth_url needs sasl_client_id and sasl_client_secret")
 	}
 	return nil
 }
@@ -146,28 +146,28 @@ func (l *login) fetchToken(ctx context.Context) (string, error) {
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.tokenURL, strings.NewReader(form.Encode()))
 	if err != nil {
-		return "", fmt.Errorf("ask sasl_token_url for a token: %w", err)
+		return "", fmt.Errorf("ask sasl_oauth_url for a token: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.SetBasicAuth(url.QueryEscape(l.clientID), url.QueryEscape(l.secret))
 	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {
-		return "", fmt.Errorf("ask sasl_token_url for a token: %w", err)
+		return "", fmt.Errorf("ask sasl_oauth_url for a token: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }() // nothing more is read
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxTokenBytes))
 	if err != nil {
-		return "", fmt.Errorf("read the answer of sasl_token_url: %w", err)
+		return "", fmt.Errorf("read the answer of sasl_oauth_url: %w", err)
 	}
 	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusBadRequest {
-		return "", misconfigured("sasl_token_url refuses the client (%s); check sasl_client_id, sasl_client_secret and sasl_scope", response.Status)
+		return "", misconfigured("sasl_oauth_url refuses the client (%s); check sasl_client_id, sasl_client_secret and sasl_scope", response.Status)
 	}
 	var answer struct {
 		Token string `json:"access_token"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil || response.StatusCode != http.StatusOK || answer.Token == "" {
-		return "", fmt.Errorf("sasl_token_url answered %s and gave no access_token", response.Status)
+		return "", fmt.Errorf("sasl_oauth_url answered %s and gave no access_token", response.Status)
 	}
 	return answer.Token, nil
 }

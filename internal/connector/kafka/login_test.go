@@ -151,10 +151,10 @@ func TestLogsInToARealBroker(t *testing.T) {
 		t.Parallel()
 		config := secure.with(values{"sasl_mechanism": "OAUTHBEARER"})
 		passes(ctx, t, config.with(values{"sasl_token": tokens.Token(t, "relay", time.Hour)}))
-		endpoint := values{"sasl_token_url": tokens.Endpoint(t, "relay", "geheim"), "sasl_client_id": "relay", "sasl_client_secret": "geheim", "sasl_without_tls": true}
+		endpoint := values{"sasl_oauth_url": tokens.Endpoint(t, "relay", "geheim"), "sasl_client_id": "relay", "sasl_client_secret": "geheim", "sasl_without_tls": true}
 		passes(ctx, t, config.with(endpoint))
 		err := newSink(t, config.with(endpoint).with(values{"sasl_client_secret": "verraten"})).Open(ctx)
-		wantError(t, err, delivery.VerdictMisconfigured, "sasl_token_url refuses the client", "sasl_client_secret")
+		wantError(t, err, delivery.VerdictMisconfigured, "sasl_oauth_url refuses the client", "sasl_client_secret")
 
 		// A renewed token needs no restart: the same source, opened again.
 		file := filepath.Join(t.TempDir(), "token")

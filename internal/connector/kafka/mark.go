@@ -121,8 +121,7 @@ func (s *Sink) Mark() string {
 // Prove tells by a mark whether the topics still have what they acknowledged:
 // a topic that was deleted and made again has another id, and a partition
 // whose leader was elected out of sync ends before what it had acknowledged. It
-// says nothing of topics that the sink does not write to any more, nor of those
-// that are gone: where events name their topics, old ones are deleted.
+// says nothing of topics that the sink does not write to any more.
 func (s *Sink) Prove(ctx context.Context, mark string) (delivery.Proof, error) {
 	p, err := s.current()
 	if err != nil {
@@ -152,6 +151,9 @@ func (s *Sink) Prove(ctx context.Context, mark string) (delivery.Proof, error) {
 		d, found := details[all[i].Topic]
 		switch {
 		case !found, errors.Is(d.Err, kerr.UnknownTopicOrPartition):
+			if s.writesTo(all[i].Topic) {
+				return delivery.Proof{Lost: fmt.Sprintf("topic %s is gone, with what it had", all[i].Topic)}, nil
+			}
 			continue
 		case d.Err != nil:
 			return delivery.Proof{}, p.conn.explain("look what the topics have", "topic "+d.Topic, d.Err)

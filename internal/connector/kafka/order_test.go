@@ -289,3 +289,23 @@ func TestReasonsSayWhatTheBrokerLacks(t *testing.T) {
 		})
 	}
 }
+
+func TestTheLeadersAcknowledgementIsTakenAndDoubted(t *testing.T) {
+	t.Parallel()
+	f := startFake(t)
+	ctx := background(t)
+	sink := newSink(t, values{"brokers": f.brokers(), "topic_template": "t", "acks": "leader"})
+	open(ctx, t, sink)
+	if remark := sink.Remark(); !strings.Contains(remark, "acks is leader") {
+		t.Errorf("the sink says %q of acknowledgements by the leader alone", remark)
+	}
+	all := sinktest.Envelopes("t", 1, 500)
+	for from := 0; from < len(all); from += 100 {
+		if err := send(ctx, sink, all[from:from+100]...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := bodies(stored(t, f.brokers(), "t")), bodies(all); got != want {
+		t.Errorf("stored %s", got)
+	}
+}

@@ -112,7 +112,7 @@ func (p *producer) refused(w *wave, at int, where place, result error) {
 	p.mu.Lock()
 	last := len(p.queue) == 1 && p.queue[0] == r && r.alone
 	if last {
-		p.queue = nil
+		p.queue, p.bytes = nil, 0
 	}
 	p.mu.Unlock()
 	if last { // nothing is behind it

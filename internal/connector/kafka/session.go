@@ -59,6 +59,8 @@ type session struct {
 	log   *slog.Logger
 	// patience is how long revoked waits.
 	patience time.Duration
+	// troubled is since when the coordinator could not be had; fetch's own.
+	troubled time.Time
 
 	closing sync.Once
 	ended   chan struct{}
@@ -106,6 +108,7 @@ func (s *session) poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 		return nil, err
 	}
 	if fetches.NumRecords() > 0 {
+		s.troubled = time.Time{}
 		return fetches, nil
 	}
 	s.conn.client.AllowRebalance()
@@ -133,6 +136,7 @@ func (s *session) problem(ctx context.Context, fetches kgo.Fetches) error {
 		case problem != nil, errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		case errors.As(err, &loss):
 			s.log.Warn("the brokers lost messages that had been read; reading goes on where they end", "topic", topic, "partition", partition, "error", err)
+		case errors.As(err, &group) && s.passing(group.Err):
 		case errors.As(err, &group):
 			problem = s.conn.explain("read as a member of group "+s.group, "group "+s.group, group.Err)
 		default:
@@ -140,6 +144,18 @@ func (s *session) problem(ctx context.Context, fetches kgo.Fetches) error {
 		}
 	})
 	return problem
+}
+
+// passing tells whether the group's coordinator is only starting or moving: the
+// client joins again by itself, for a while.
+func (s *session) passing(err error) bool {
+	if !coordinatorMoves(err) {
+		return false
+	}
+	if s.troubled.IsZero() {
+		s.troubled = time.Now()
+	}
+	return time.Since(s.troubled) < 2*requestTimeout
 }
 
 // deliver takes records in before the group may be balanced again.

@@ -209,13 +209,18 @@ func (s *Sink) prepare(ctx context.Context, p *producer) error {
 	}
 	asked, cancel := p.conn.request(ctx)
 	defer cancel()
-	if _, _, err := p.conn.client.ProducerID(asked); err != nil {
-		if ctx.Err() != nil {
+	for attempt := 0; ; attempt++ {
+		_, _, err := p.conn.client.ProducerID(asked)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
 			return ctx.Err()
+		case coordinatorMoves(err) && pause(asked, backoff(attempt)) == nil:
+			continue
 		}
 		return p.conn.explain("get a producer id", "transactional id "+s.settings.id, answer(asked, err))
 	}
-	return nil
 }
 
 func (s *Sink) producerOptions(p *producer) []kgo.Opt {
@@ -325,7 +330,9 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 		return nil, &delivery.Partial{Failed: failed}
 	}
 	fault.At(fault.ForwardBeforeSend)
-	p.enqueue(r)
+	if err := p.enqueue(r); err != nil {
+		return nil, err
+	}
 	fault.At(fault.ForwardAfterSend)
 	return r, nil
 }

@@ -22,6 +22,9 @@ const (
 	// mostBytes bounds a wave, and mostEvents one of transactions.
 	mostBytes  = 16 << 20
 	mostEvents = ReadTogether
+	// mostWaiting bounds what is queued and not stored. The engine bounds what is
+	// outstanding below that; this only guards the memory.
+	mostWaiting = 64 << 20
 )
 
 // item is one event to be stored.
@@ -67,6 +70,7 @@ type producer struct {
 
 	mu    sync.Mutex
 	queue []*receipt // not stored yet, in order
+	bytes int        // of the queue
 
 	// storing is held by whoever stores a wave; it guards what follows.
 	storing chan struct{}
@@ -112,13 +116,22 @@ func (p *producer) findAll(ctx context.Context, names map[string]bool) error {
 	return nil
 }
 
-func (p *producer) enqueue(r *receipt) {
+func (p *producer) enqueue(r *receipt) error {
+	bytes := 0
+	for i := range r.items {
+		bytes += r.items[i].bytes
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.bytes > 0 && p.bytes+bytes > mostWaiting {
+		return delivery.RetryAfter(fmt.Errorf("the brokers at %s acknowledge nothing; events of %d MiB wait for it", p.conn.brokers, p.bytes>>20), 0)
+	}
+	p.bytes += bytes
 	p.queue = append(p.queue, r)
 	if turn := p.turn.Add(1); turn > 1<<30 {
 		p.turn.Store(0)
 	}
+	return nil
 }
 
 func (p *producer) close() { p.conn.close() }
@@ -363,6 +376,7 @@ func (p *producer) landed(w *wave) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.bytes -= w.bytes
 	for len(p.queue) > 0 && p.queue[0].stored == len(p.queue[0].items) {
 		p.queue[0] = nil
 		p.queue = p.queue[1:]
