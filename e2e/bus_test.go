@@ -36,11 +36,17 @@ const tutorialMajor = pgtest.Newest
 // step, with the broker's address in place of the tutorial's.
 func newBus(t *testing.T, natsURL string) *bus {
 	t.Helper()
-	b := &bus{nats: natsURL, orders: newService(t), payments: newService(t), shipping: newService(t)}
+	return newBusOf(t, natsURL, func(sql string) string { return strings.ReplaceAll(sql, "nats://nats:4222", natsURL) })
+}
+
+// newBusOf lets the caller change what the tutorial typed.
+func newBusOf(t *testing.T, address string, change func(sql string) string) *bus {
+	t.Helper()
+	b := &bus{nats: address, orders: newService(t), payments: newService(t), shipping: newService(t)}
 	b.orders.execute(t, `create table orders (id text primary key, customer_id text, total numeric, status text)`)
 	for n, s := range map[string]*service{"1": b.orders, "2": b.payments, "3": b.shipping} {
 		for _, statement := range tutorialStep(t, n) {
-			s.execute(t, strings.ReplaceAll(statement, "nats://nats:4222", natsURL))
+			s.execute(t, change(statement))
 		}
 	}
 	return b

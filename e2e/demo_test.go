@@ -50,6 +50,29 @@ func TestDemoEndsWithZeros(t *testing.T) {
 	checkNothingIsLeft(t, place)
 }
 
+func TestDemoOverKafkaEndsWithZeros(t *testing.T) {
+	t.Parallel()
+	for name, arguments := range map[string][]string{
+		"embedded": nil,
+		"real":     {"--brokers", sharedKafka.Get(t).Brokers()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			demo, place := startDemo(t, append([]string{"--bus", "kafka", "--for", "10s", "--rate", "100"}, arguments...)...)
+			<-demo.exited
+			if demo.err != nil {
+				t.Fatalf("the demo ended with %v", demo.err)
+			}
+			for _, want := range []string{"lost 0, doubled 0, invented 0, out of order 0", "its events wait in Kafka"} {
+				if !strings.Contains(demo.log.String(), want) {
+					t.Errorf("the demo did not say %q:\n%s", want, demo.log.String())
+				}
+			}
+			checkNothingIsLeft(t, place)
+		})
+	}
+}
+
 func TestDemoLeavesNothingBehindWhenInterrupted(t *testing.T) {
 	t.Parallel()
 	demo, place := startDemo(t, "--for", "5m")

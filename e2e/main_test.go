@@ -22,9 +22,17 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
 	}
-	code := pgtest.Run(m)
+	code := pgtest.Run(withKafka{m})
 	_ = os.RemoveAll(work) // nothing depends on it
 	os.Exit(code)
+}
+
+// withKafka closes the shared broker after the tests.
+type withKafka struct{ tests *testing.M }
+
+func (w withKafka) Run() int {
+	defer sharedKafka.Close()
+	return w.tests.Run()
 }
 
 // waitTogether runs twice as many tests at once as there are processors, since

@@ -86,8 +86,10 @@ var rules = map[string]rule{
 	"internal/bench/capture":   {},
 	"internal/bench/load":      {outside: []string{pgx}},
 	"internal/bench/report":    {},
-	"internal/bench/world":     {ours: []string{"internal/broker", "internal/process", "internal/retry", "internal/throwaway", "schema"}, outside: []string{pgx, nats}},
-	"internal/bench/yardstick": {outside: []string{pgx, nats}},
+	"internal/bench/turns":     {ours: []string{"internal/bench/report", "internal/bench/world"}},
+	"internal/bench/kafka":     {ours: []string{"internal/bench/report", "internal/bench/turns", "internal/bench/world", "internal/bench/yardstick"}},
+	"internal/bench/world":     {ours: []string{"internal/broker", "internal/broker/kafka", "internal/process", "internal/retry", "internal/throwaway", "schema"}, outside: []string{pgx, nats, kafka}},
+	"internal/bench/yardstick": {outside: []string{pgx, nats, kafka}},
 	"internal/bench/working":   {ours: []string{"internal/bench/report", "internal/bench/world"}, outside: []string{pgx, "golang.org/x/sync"}},
 
 	"internal/process":      {ours: []string{"internal/run"}},
@@ -97,7 +99,7 @@ var rules = map[string]rule{
 	"internal/cache":        {},
 	"internal/throwaway":    {ours: []string{"internal/cache"}, outside: []string{pgx, "github.com/fergusstrange/embedded-postgres", "golang.org/x/sys"}},
 	"internal/demo": {ours: []string{"internal/app", "internal/throwaway", "internal/telemetry", "internal/demo/", "schema"},
-		outside: []string{pgx, nats, "golang.org/x/term"}},
+		outside: []string{pgx, nats, kafka, "golang.org/x/term"}},
 	"internal/torture": {ours: []string{"internal/torture/", "internal/broker", "internal/process", "internal/throwaway", "internal/run"}},
 	// the parts that are pure, or know one thing alone
 	"internal/torture/check":   {},
@@ -120,7 +122,7 @@ var rules = map[string]rule{
 	"internal/testkit/kafkafetch":  {ours: []string{"internal/broker/kafka"}},
 	"internal/testkit/kafkatest":   {ours: []string{"internal/broker/kafka", "internal/torture/proxy"}, outside: []string{kafka, "go.uber.org/goleak"}},
 	"internal/archtest":            {},
-	"e2e":                          {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway", "internal/torture/disk"}, outside: []string{pgx, nats}},
+	"e2e":                          {ours: []string{"internal/fault", "internal/testkit/", "internal/throwaway", "internal/torture/disk"}, outside: []string{pgx, nats, kafka}},
 }
 
 // Budgets. Tests are not counted.

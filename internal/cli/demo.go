@@ -25,17 +25,22 @@ func (p *program) demoCommand() *cobra.Command {
 	options := demo.Options{}
 	command := &cobra.Command{
 		Use:   "demo",
-		Short: "See the whole bus move: four services, PostgreSQL, NATS, nothing to install",
+		Short: "See the whole bus move: four services, PostgreSQL, NATS or Kafka, nothing to install",
 		Long: `Starts a throwaway PostgreSQL with a database for each of four services, an
 embedded NATS, their relays and traffic, and shows it live. At the end it
-compares what was committed with what arrived, and removes everything.`,
-		Example: "  pg-tide demo\n  pg-tide demo --for 2m --rate 500\n  pg-tide demo --keep",
+compares what was committed with what arrived, and removes everything. With
+--bus kafka it runs over an embedded stand-in for Kafka, in memory; --brokers
+names a real one, in which it makes topics and groups of its own, whose names
+begin with pgtide_demo_, and removes them.`,
+		Example: "  pg-tide demo\n  pg-tide demo --for 2m --rate 500\n  pg-tide demo --keep\n  pg-tide demo --bus kafka --brokers localhost:9092",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.runDemo(cmd.Context(), options) },
 	}
 	flags := command.Flags()
 	flags.DurationVar(&options.For, "for", demoFor, "`DURATION` that it takes")
 	flags.IntVar(&options.Rate, "rate", demoRate, "`N` orders a second")
+	flags.StringVar(&options.Bus, "bus", demo.BusNATS, "`NAME` of what carries the events: nats or kafka")
+	flags.StringVar(&options.Brokers, "brokers", "", "`ADDRESSES` of a Kafka to use, host:port, separated by commas (default an embedded one)")
 	flags.BoolVar(&options.Keep, "keep", false, "stay up at the end and print how to connect, to type the tutorial along")
 	return command
 }

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -40,8 +41,7 @@ func startBroker(dir, name string) (*broker, error) {
 	return b, nil
 }
 
-// watch counts what services publish and shows each id to the observer.
-func (b *broker) watch(observe func(id string)) error {
+func (b *broker) watch(_ context.Context, observe func(id string), _ func(error)) error {
 	conn, err := nats.Connect("", nats.InProcessServer(b.server))
 	if err != nil {
 		return fmt.Errorf("watch NATS: %w", err)
@@ -63,9 +63,14 @@ func (b *broker) watch(observe func(id string)) error {
 	return nil
 }
 
-func (b *broker) url() string { return b.server.ClientURL() }
+func (b *broker) name() string       { return busTitle(BusNATS) }
+func (b *broker) place() string      { return "events.>" }
+func (b *broker) url() string        { return b.server.ClientURL() }
+func (b *broker) inTutorial() string { return "nats://nats:4222" }
+func (b *broker) seen() int          { return int(b.events.Load()) }
 
-// lost says why the broker no longer works, if so.
+func (b *broker) pipelines(service string) string { return query("nats_" + service) }
+
 func (b *broker) lost() error {
 	if !b.server.Running() {
 		return errors.New("the embedded NATS has stopped")

@@ -22,6 +22,9 @@ type Options struct {
 	For time.Duration
 	// Rate is the number of orders a second; stock moves half as often.
 	Rate int
+	// Bus is BusNATS, which is the default, or BusKafka; Brokers are addresses
+	// of a Kafka to use instead of an embedded one.
+	Bus, Brokers string
 	// Keep leaves everything running after the verdict, until ctx ends.
 	Keep bool
 	Out  io.Writer
@@ -45,6 +48,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Rate == 0 {
 		o.Rate = defaultRate
+	}
+	if o.Bus == "" {
+		o.Bus = BusNATS
+	}
+	if err := o.check(); err != nil {
+		return o, err
 	}
 	switch {
 	case o.For < shortest:
@@ -75,7 +84,7 @@ func Run(ctx context.Context, o Options) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	s := newShow(o, func(err error) { fail(&failure{err}) })
-	s.screen.say("pg_tide demo: starting PostgreSQL, NATS, four services and their relays …")
+	s.screen.say("pg_tide demo: starting PostgreSQL, %s, four services and their relays …", busTitle(o.Bus))
 	err = s.run(ctx)
 	var background *failure
 	switch {

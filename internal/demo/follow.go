@@ -27,6 +27,7 @@ type followed struct {
 
 // follower picks an event now and then and notes when it passes each place.
 type follower struct {
+	bus     string // what people call it
 	mu      sync.Mutex
 	current *followed
 	// early holds passages of events whose publisher has not yet told that
@@ -34,7 +35,7 @@ type follower struct {
 	early map[string]passage
 }
 
-func newFollower() *follower { return &follower{early: map[string]passage{}} }
+func newFollower(bus string) *follower { return &follower{bus: bus, early: map[string]passage{}} }
 
 // offer proposes a committed event; it is taken when the last one has arrived
 // and been looked at.
@@ -95,7 +96,7 @@ func (f *follower) story() []string {
 		name string
 		at   time.Time
 	}{
-		{"commit", c.committed}, {"NATS", c.atBroker}, {"payment_triggers", c.received}, {"inbox_mark_processed", c.marked},
+		{"commit", c.committed}, {f.bus, c.atBroker}, {"payment_triggers", c.received}, {"inbox_mark_processed", c.marked},
 	} {
 		if step.at.IsZero() {
 			way += " > " + step.name + " …"

@@ -22,8 +22,8 @@ func tutorialDatabases() []string {
 // waits for the end of ctx.
 func (s *show) stay(ctx context.Context) error {
 	var err error
-	// A NATS of its own: the tutorial's names are those of the demo.
-	if s.tutorialBroker, err = startBroker(s.postgres.Dir, "nats-tutorial"); err != nil {
+	// A broker of its own: the tutorial's names are those of the demo.
+	if s.tutorialBroker, err = s.newBus(ctx, "nats-tutorial"); err != nil {
 		return err
 	}
 	if err := placeExtension(filepath.Join(s.postgres.ShareDir, "extension")); err != nil {
@@ -42,12 +42,12 @@ func (s *show) stay(ctx context.Context) error {
 	for _, one := range s.services() {
 		say("  %-10s %s", one.name, one.dsn)
 	}
-	say("  %-10s %s", "NATS", s.broker.url())
-	say("\nTo type the tutorial along, empty databases and a NATS of their own:\n")
+	say("  %-10s %s", s.broker.name(), s.broker.url())
+	say("\nTo type the tutorial along, empty databases and a %s of their own:\n", s.broker.name())
 	for _, name := range tutorialDatabases() {
 		say("  %-18s %s", name, s.postgres.DSN(name))
 	}
-	say("  %-18s %s   (where the tutorial has %s)", "NATS", s.tutorialBroker.url(), tutorialBroker)
+	say("  %-18s %s   (where the tutorial has %s)", s.broker.name(), s.tutorialBroker.url(), s.tutorialBroker.inTutorial())
 	say("\nCREATE EXTENSION pg_tide works in them, and tutorial_orders has the table orders.")
 	say("Start a relay, step 4, with: pg-tide --postgres-url %q", s.postgres.DSN(tutorialDatabases()[0]))
 	<-ctx.Done()

@@ -43,9 +43,9 @@ func picture(s sample, width int, p paint) []string {
 		add(cyan, " %-9s %-17s %9d %7.0f %8d %12d", o.service, o.outbox, o.committed, o.rate, o.lag, o.rolledBack)
 	}
 	add(faint, "      ▼ relays")
-	add(yellow, " %-9s %-17s %9d %7.0f", "NATS", "events.>", s.broker, s.brokerRate)
+	add(yellow, " %-9s %-17s %9d %7.0f", s.bus, s.place, s.broker, s.brokerRate)
 	add(faint, "      ▼ relays")
-	add(faint, " %-9s %-17s %9s %7s %8s %8s  %s", "service", "inbox", "arrived", "/s", "in NATS", "pending", "behind")
+	add(faint, " %-9s %-17s %9s %7s %8s %8s  %s", "service", "inbox", "arrived", "/s", "in "+s.bus, "pending", "behind")
 	for _, i := range s.inboxes {
 		colour, state := green, brief(i.delay)
 		if i.down {
@@ -73,7 +73,7 @@ func line(s sample) string {
 	for _, o := range s.outboxes {
 		parts = append(parts, fmt.Sprintf("%s %d committed %.0f/s", o.outbox, o.committed, o.rate))
 	}
-	parts = append(parts, fmt.Sprintf("NATS %d", s.broker))
+	parts = append(parts, fmt.Sprintf("%s %d", s.bus, s.broker))
 	for _, i := range s.inboxes {
 		text := fmt.Sprintf("%s %d arrived, %d waiting, %d pending", i.inbox, i.arrived, i.waiting, i.unprocessed)
 		if i.down {

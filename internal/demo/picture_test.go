@@ -11,7 +11,7 @@ import (
 
 func aSample() sample {
 	return sample{
-		elapsed: 15 * time.Second, lasts: 30 * time.Second, broker: 1500, brokerRate: 75,
+		elapsed: 15 * time.Second, lasts: 30 * time.Second, bus: "NATS", place: "events.>", broker: 1500, brokerRate: 75,
 		outboxes: []outboxSample{
 			{service: "orders", outbox: "order_events", committed: 1000, rolledBack: 100, rate: 50},
 			{service: "inventory", outbox: "stock_events", committed: 500, rolledBack: 50, rate: 25, lag: 3},
@@ -117,7 +117,7 @@ func TestActsLeaveTimeForEach(t *testing.T) {
 }
 
 func TestStoryIsToldWhoeverIsFaster(t *testing.T) {
-	f := newFollower()
+	f := newFollower("NATS")
 	now := time.Now()
 	e := event{id: "1", key: "ORD-1", eventType: "order.created", committed: now}
 	f.passBroker("1")

@@ -63,7 +63,7 @@ func (s *show) play(ctx context.Context) error {
 	if err := s.until(ctx, down); err != nil {
 		return err
 	}
-	s.tell("the payment service stops, relay and worker: its events wait in NATS")
+	s.tell("the payment service stops, relay and worker: its events wait in %s", s.broker.name())
 	s.stopService(s.payments)
 	if err := s.until(ctx, up); err != nil {
 		return err

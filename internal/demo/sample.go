@@ -14,6 +14,7 @@ import (
 type sample struct {
 	elapsed, lasts time.Duration
 	outboxes       []outboxSample
+	bus, place     string
 	broker         int
 	brokerRate     float64
 	inboxes        []inboxSample
@@ -106,8 +107,9 @@ func (o *observer) rate(name string, count int) float64 {
 // look takes a sample. It asks the databases, in which the truth is.
 func (o *observer) look(ctx context.Context) (sample, error) {
 	b := o.show
-	s := sample{elapsed: time.Since(b.began), lasts: b.options.For, broker: int(b.broker.events.Load()), story: b.follower.story(), news: b.news.all()}
-	s.brokerRate = o.rate("nats", s.broker)
+	s := sample{elapsed: time.Since(b.began), lasts: b.options.For, bus: b.broker.name(), place: b.broker.place(),
+		broker: b.broker.seen(), story: b.follower.story(), news: b.news.all()}
+	s.brokerRate = o.rate("broker", s.broker)
 	for _, end := range b.outboxes() {
 		one := outboxSample{service: end.service.name, outbox: end.outbox}
 		if err := end.service.pool.QueryRow(ctx, query("forward_lag")).Scan(&one.lag); err != nil {

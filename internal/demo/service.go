@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -12,9 +11,6 @@ import (
 	"github.com/pg-tide/pg-tide/internal/throwaway"
 	"github.com/pg-tide/pg-tide/schema"
 )
-
-// tutorialBroker is what the tutorial's SQL calls the broker.
-const tutorialBroker = "nats://nats:4222"
 
 // service is one of the four: a database, a relay and perhaps a worker.
 type service struct {
@@ -28,7 +24,7 @@ type service struct {
 }
 
 // newService makes the database, installs the schema and runs the service's SQL.
-func newService(ctx context.Context, server *throwaway.Server, name, natsURL string) (*service, error) {
+func newService(ctx context.Context, server *throwaway.Server, name string, over bus) (*service, error) {
 	if err := createDatabase(ctx, server, name); err != nil {
 		return nil, err
 	}
@@ -41,7 +37,7 @@ func newService(ctx context.Context, server *throwaway.Server, name, natsURL str
 	if err := schema.Install(ctx, conn); err != nil {
 		return nil, fmt.Errorf("install into %s: %w", name, err)
 	}
-	text := strings.ReplaceAll(query("setup_"+name), tutorialBroker, natsURL)
+	text := query("setup_"+name) + at(over, over.pipelines(name))
 	if _, err := conn.PgConn().Exec(ctx, text).ReadAll(); err != nil {
 		return nil, fmt.Errorf("set up the service %s: %w", name, err)
 	}

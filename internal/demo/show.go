@@ -23,7 +23,7 @@ type show struct {
 	began    time.Time
 
 	postgres                              *throwaway.Server
-	broker, tutorialBroker                *broker
+	broker, tutorialBroker                bus
 	orders, payments, shipping, inventory *service
 	paymentDelays, shippingDelays         *delays
 	traffic                               *task
@@ -34,7 +34,7 @@ type show struct {
 func newShow(o Options, fail func(error)) *show {
 	s := &show{
 		options: o, fail: fail, screen: newScreen(o), news: &news{}, logs: &lastLines{},
-		ledger: newLedger(), follower: newFollower(), began: time.Now(),
+		ledger: newLedger(), follower: newFollower(busTitle(o.Bus)), began: time.Now(),
 		paymentDelays: &delays{}, shippingDelays: &delays{},
 	}
 	s.logger = slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -49,24 +49,23 @@ func (s *show) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What lies in the server's directory is removed with it.
-	if s.broker, err = startBroker(s.postgres.Dir, "nats"); err != nil {
+	if s.broker, err = s.newBus(ctx, "nats"); err != nil {
 		return err
 	}
-	if err := s.broker.watch(s.follower.passBroker); err != nil {
+	if err := s.broker.watch(ctx, s.follower.passBroker, s.fail); err != nil {
 		return err
 	}
 	var works []func() error
 	for name, at := range map[string]**service{"orders": &s.orders, "payments": &s.payments, "shipping": &s.shipping, "inventory": &s.inventory} {
 		works = append(works, func() (err error) {
-			*at, err = newService(ctx, s.postgres, name, s.broker.url())
+			*at, err = newService(ctx, s.postgres, name, s.broker)
 			return err
 		})
 	}
 	if err := together(works...); err != nil {
 		return err
 	}
-	s.screen.say("PostgreSQL %s at 127.0.0.1:%d, NATS at %s, ready after %s", s.postgres.Version, s.postgres.Port, s.broker.url(), seconds(time.Since(s.began)))
+	s.screen.say("PostgreSQL %s at 127.0.0.1:%d, %s at %s, ready after %s", s.postgres.Version, s.postgres.Port, s.broker.name(), s.broker.url(), seconds(time.Since(s.began)))
 	for _, one := range s.services() {
 		s.startService(ctx, one)
 	}
@@ -140,7 +139,7 @@ func (s *show) close() error {
 	for _, one := range s.services() {
 		one.pool.Close()
 	}
-	for _, b := range []*broker{s.broker, s.tutorialBroker} {
+	for _, b := range []bus{s.broker, s.tutorialBroker} {
 		if b != nil {
 			b.close()
 		}

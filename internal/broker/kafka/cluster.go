@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	startTimeout = 2 * time.Minute
+	startTimeout = 5 * time.Minute
 	stopTimeout  = 60 * time.Second
 	lookEvery    = 50 * time.Millisecond
 )

@@ -102,9 +102,12 @@ func (c *Cluster) settings() map[string]string {
 		"share.coordinator.state.topic.min.isr": inSync,
 		"group.initial.rebalance.delay.ms":      "0",
 		// a broker that was killed may not come back before its session is over
-		"broker.heartbeat.interval.ms": "500", "broker.session.timeout.ms": "3000",
-		"log.cleaner.dedupe.buffer.size": "8388608",
-		"num.network.threads":            "1", "num.io.threads": "4",
+		"broker.heartbeat.interval.ms": "1000", "broker.session.timeout.ms": "5000",
+		// a machine may be busy with a whole test suite
+		"controller.quorum.election.timeout.ms": "3000", "controller.quorum.fetch.timeout.ms": "6000",
+		"controller.quorum.request.timeout.ms": "6000",
+		"log.cleaner.dedupe.buffer.size":       "8388608",
+		"num.network.threads":                  "1", "num.io.threads": "4",
 	}
 	if c.options.Authorize {
 		settings["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"

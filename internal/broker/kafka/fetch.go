@@ -26,9 +26,9 @@ const (
 	leastJava = 17
 	cacheName = "kafka"
 	// fetchTimeout bounds a download of about 45 MB.
-	fetchTimeout = 10 * time.Minute
+	fetchTimeout = 20 * time.Minute
 	// archiveTimeout bounds the one start that is made to speed up the others.
-	archiveTimeout = 3 * time.Minute
+	archiveTimeout = 10 * time.Minute
 )
 
 // Programs are a broker's jars and the Java that runs them.

@@ -2,12 +2,3 @@ create table stock (sku text primary key, on_hand integer, version bigint);
 insert into stock
 select 'SKU-' || n, 1000, 0 from generate_series(1, 8) n;
 select tide.outbox_create('stock_events');
-select tide.relay_set_outbox(
-  'stock-to-nats',
-  'stock_events',
-  '{
-    "sink_type": "nats",
-    "url": "nats://nats:4222",
-    "subject_template": "events.stock.{op}"
-  }'::jsonb
-);

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	startTimeout = 5 * time.Minute
-	waitTimeout  = 2 * time.Minute
+	startTimeout = 10 * time.Minute
+	waitTimeout  = 5 * time.Minute
 )
 
 // Options say how a cluster is set up. The zero value is one broker that lets

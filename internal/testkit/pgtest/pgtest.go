@@ -66,8 +66,9 @@ type server struct {
 // exits.
 func Main(m *testing.M, options ...goleak.Option) { os.Exit(Run(m, options...)) }
 
-// Run does what Main does, and returns the exit code instead.
-func Run(m *testing.M, options ...goleak.Option) int {
+// Run does what Main does, and returns the exit code instead. Whoever shares
+// more than PostgreSQL between tests gives tests that end with closing it.
+func Run(m interface{ Run() int }, options ...goleak.Option) int {
 	code := m.Run()
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
