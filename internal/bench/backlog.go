@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/turns"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 	"github.com/pg-tide/pg-tide/internal/bench/yardstick"
 )
@@ -126,7 +127,7 @@ func (b *run) backlogByHand(ctx context.Context, s *world.Service, events int) (
 // many have arrived already; look is called at every look at the stream.
 func (b *run) follow(ctx context.Context, stream jetstream.Stream, from, events int, look func() error) (rates []float64, err error) {
 	since := time.Now()
-	err = until(ctx, sampleEvery, func() (bool, error) {
+	err = turns.Until(ctx, sampleEvery, func() (bool, error) {
 		info, err := stream.Info(ctx)
 		if err != nil {
 			return false, fmt.Errorf("ask for the stream: %w", err)

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/bench/kafka"
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/turns"
 	"github.com/pg-tide/pg-tide/internal/bench/working"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
@@ -16,6 +18,27 @@ import (
 type measurement struct {
 	name, about string
 	run         func(ctx context.Context, b *run) ([]report.Result, error)
+}
+
+// over is the same case over a bus.
+func (m *measurement) over(bus string) func(ctx context.Context, b *run) ([]report.Result, error) {
+	if bus == BusKafka {
+		if measure := overKafka(m.name); measure != nil {
+			return func(ctx context.Context, b *run) ([]report.Result, error) { return measure(ctx, b.World, b.kafka()) }
+		}
+	}
+	return m.run
+}
+
+// overKafka is the case as it is over Kafka; nil where there is none.
+func overKafka(name string) func(context.Context, *world.World, kafka.Options) ([]report.Result, error) {
+	switch name {
+	case "forward":
+		return kafka.Forward
+	case "reverse":
+		return kafka.Reverse
+	}
+	return nil
 }
 
 // measurements are all cases, in the order in which they run.
@@ -77,6 +100,10 @@ func (b *run) shape() world.Shape {
 	return world.Shape{Lanes: b.options.Lanes, BatchSize: b.options.BatchSize}
 }
 
+func (b *run) kafka() kafka.Options {
+	return kafka.Options{Events: b.options.Events, Rounds: b.options.Rounds, Sizes: b.options.Sizes, Shape: b.shape()}
+}
+
 func (b *run) working() working.Options {
 	return working.Options{Events: b.options.Events, Size: b.options.Sizes[0], Rounds: b.options.Rounds}
 }
@@ -96,13 +123,13 @@ func Run(ctx context.Context, options Options) (r *report.Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Machine.PostgreSQL, r.Machine.NATS = w.PostgresVersion, w.NATSVersion()
+	r.Machine.PostgreSQL, r.Machine.NATS, r.Machine.Kafka = w.PostgresVersion, w.NATSVersion(), w.KafkaVersion()
 	for _, m := range measurements() {
 		if !slices.Contains(options.Cases, m.name) {
 			continue
 		}
 		w.Progress.Say(m.name + ": " + m.about)
-		results, err := m.run(ctx, &run{World: w, options: options})
+		results, err := m.over(options.Bus)(ctx, &run{World: w, options: options})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
@@ -114,51 +141,9 @@ func Run(ctx context.Context, options Options) (r *report.Report, err error) {
 }
 
 // runner does one run of a contender and returns its value.
-type runner struct {
-	name string
-	run  func(ctx context.Context) (float64, error)
-}
+type runner = turns.Runner
 
-// alternate has the contenders take turns: a machine is never the same for
-// long, and neighbours in time see the same one. The first round warms up.
+// alternate has the contenders take turns.
 func (b *run) alternate(ctx context.Context, what string, runners ...runner) ([]report.Contender, error) {
-	contenders := make([]report.Contender, len(runners))
-	for round := range b.options.Rounds + 1 {
-		for i, r := range runners {
-			b.Progress.Show(fmt.Sprintf("%s: %s, round %d of %d", what, r.name, round, b.options.Rounds))
-			value, err := r.run(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", r.name, err)
-			}
-			contenders[i].Name = r.name
-			if round > 0 {
-				contenders[i].Values = append(contenders[i].Values, value)
-			}
-		}
-	}
-	return contenders, nil
+	return turns.Take(ctx, b.Progress, b.options.Rounds, what, runners...)
 }
-
-// moveTimeout bounds the wait for anything to arrive.
-const moveTimeout = 15 * time.Minute
-
-// until asks again and again, a few milliseconds apart.
-func until(ctx context.Context, every time.Duration, done func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
-	defer cancel()
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		if is, err := done(); is || err != nil {
-			return err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain: %w", ctx.Err())
-		}
-	}
-}
-
-// since is the rate of what has moved since a time.
-func since(events int, begun time.Time) float64 { return float64(events) / time.Since(begun).Seconds() }

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/turns"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 	"github.com/pg-tide/pg-tide/internal/bench/yardstick"
 )
@@ -30,8 +31,8 @@ func measureBoth(ctx context.Context, b *run) ([]report.Result, error) {
 	of := fmt.Sprintf("%d events of %d B each, three services", each, size)
 	round := 0
 	c, err := b.alternate(ctx, "both, "+of,
-		runner{"loops", func(ctx context.Context) (float64, error) { round++; return b.bothByHand(ctx, services, each, round) }},
-		runner{"pg_tide", func(ctx context.Context) (float64, error) { return b.bothByRelays(ctx, services, each, round) }})
+		runner{Name: "loops", Run: func(ctx context.Context) (float64, error) { round++; return b.bothByHand(ctx, services, each, round) }},
+		runner{Name: "pg_tide", Run: func(ctx context.Context) (float64, error) { return b.bothByRelays(ctx, services, each, round) }})
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func (b *run) bothByHand(ctx context.Context, services []*world.Service, each, r
 		})
 	}
 	running.Wait()
-	return since(len(services)*each, begun), errors.Join(failed...)
+	return turns.Since(len(services)*each, begun), errors.Join(failed...)
 }
 
 func (b *run) outByHand(ctx context.Context, s *world.Service) error {
@@ -125,7 +126,7 @@ func (b *run) bothByRelays(ctx context.Context, services []*world.Service, each,
 			return 0, err
 		}
 	}
-	rate := since(len(services)*each, begun)
+	rate := turns.Since(len(services)*each, begun)
 	for _, s := range services {
 		if err := errors.Join(s.DeletePipeline(ctx, "out"), s.DeletePipeline(ctx, in)); err != nil {
 			return 0, err

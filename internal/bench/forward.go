@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/turns"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 	"github.com/pg-tide/pg-tide/internal/bench/yardstick"
 )
@@ -52,9 +53,9 @@ func (b *run) forwardOf(ctx context.Context, size int) (r report.Result, err err
 		return func(ctx context.Context) (float64, error) { return b.forwardByHand(ctx, s, headers) }
 	}
 	c, err := b.alternate(ctx, "forward, "+of,
-		runner{"loop with the id alone", loop(yardstick.IDAlone)},
-		runner{"loop with the same headers", loop(yardstick.CloudEvents)},
-		runner{"pg_tide", func(ctx context.Context) (float64, error) { return b.forwardByRelay(ctx, s, b.options.Events) }})
+		runner{Name: "loop with the id alone", Run: loop(yardstick.IDAlone)},
+		runner{Name: "loop with the same headers", Run: loop(yardstick.CloudEvents)},
+		runner{Name: "pg_tide", Run: func(ctx context.Context) (float64, error) { return b.forwardByRelay(ctx, s, b.options.Events) }})
 	if err != nil {
 		return r, err
 	}
@@ -91,7 +92,7 @@ func (b *run) forwardByHand(ctx context.Context, s *world.Service, headers yards
 	if err == nil && moved != b.options.Events {
 		err = fmt.Errorf("it moved %d events of %d", moved, b.options.Events)
 	}
-	return since(moved, begun), err
+	return turns.Since(moved, begun), err
 }
 
 // forwardByRelay gives the running relay a new pipeline. Time counts from the
@@ -112,14 +113,14 @@ func (b *run) forwardByRelay(ctx context.Context, s *world.Service, events int) 
 	if _, err := arrived(ctx, s, stream, events); err != nil {
 		return 0, err
 	}
-	rate := since(events-before, begun)
+	rate := turns.Since(events-before, begun)
 	return rate, s.DeletePipeline(ctx, "out")
 }
 
 // arrived waits until a stream holds a number of messages, and says how many
 // it holds then.
 func arrived(ctx context.Context, s *world.Service, stream jetstream.Stream, wanted int) (held int, err error) {
-	err = until(ctx, lookEvery, func() (bool, error) {
+	err = turns.Until(ctx, lookEvery, func() (bool, error) {
 		info, err := stream.Info(ctx)
 		if err != nil {
 			return false, fmt.Errorf("ask for the stream: %w", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/turns"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
@@ -54,9 +55,9 @@ func measureMany(ctx context.Context, b *run) ([]report.Result, error) {
 	}
 	of := fmt.Sprintf("%d events of %d B, %d pipelines", each*manyPipelines, size, manyPipelines)
 	c, err := b.alternate(ctx, "many, "+of,
-		runner{"one pipeline", func(ctx context.Context) (float64, error) { return b.forwardByRelay(ctx, s, each*manyPipelines) }},
-		runner{"all of one outbox", move(func(int) string { return "shared" })},
-		runner{"an outbox each", move(own)})
+		runner{Name: "one pipeline", Run: func(ctx context.Context) (float64, error) { return b.forwardByRelay(ctx, s, each*manyPipelines) }},
+		runner{Name: "all of one outbox", Run: move(func(int) string { return "shared" })},
+		runner{Name: "an outbox each", Run: move(own)})
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func (b *run) moveTogether(ctx context.Context, s *world.Service, outbox func(i 
 			return 0, err
 		}
 	}
-	rate = since(manyPipelines*events, begun)
+	rate = turns.Since(manyPipelines*events, begun)
 	for i := range streams {
 		name := fmt.Sprintf("many%d", i)
 		if err := errors.Join(s.DeletePipeline(ctx, name), b.RemoveStream(ctx, b.Durable(name))); err != nil {

@@ -27,6 +27,9 @@ type Options struct {
 	BatchSize int
 	// PostgresURL and NATSURL name servers to use instead of throwaway ones.
 	PostgresURL, NATSURL string
+	// Bus is BusNATS, which is the default, or BusKafka; Brokers are addresses
+	// of a Kafka to use instead of a throwaway one.
+	Bus, Brokers string
 	// With is SQL that is run in each database after the schema was installed,
 	// to try a change.
 	With string
@@ -36,6 +39,12 @@ type Options struct {
 	Progress io.Writer
 	Live     bool
 }
+
+// The buses that can be measured.
+const (
+	BusNATS  = "nats"
+	BusKafka = "kafka"
+)
 
 // The defaults, and the least and most that makes sense.
 const (
@@ -61,11 +70,13 @@ func wrong(format string, args ...any) error { return &OptionError{fmt.Sprintf(f
 
 // world is what the servers are told.
 func (o *Options) world() world.Options {
-	return world.Options{PostgresURL: o.PostgresURL, NATSURL: o.NATSURL, NATS: slices.ContainsFunc(o.Cases, needsNATS),
+	needed := slices.ContainsFunc(o.Cases, needsBroker)
+	return world.Options{PostgresURL: o.PostgresURL, NATSURL: o.NATSURL, Brokers: o.Brokers,
+		NATS: needed && o.Bus == BusNATS, Kafka: needed && o.Bus == BusKafka,
 		With: o.With, Program: o.Program, Progress: o.Progress, Live: o.Live}
 }
 
-func needsNATS(name string) bool {
+func needsBroker(name string) bool {
 	return !slices.Contains([]string{"publish", "bulk", "inbox", "work", churnCase}, name)
 }
 
@@ -86,8 +97,8 @@ func (o Options) settle() (Options, error) {
 			return o, wrong("there is no case %q; the cases are %s", name, strings.Join(CaseNames(), ", "))
 		}
 	}
-	if len(o.Cases) == 0 {
-		o.Cases = slices.DeleteFunc(CaseNames(), func(name string) bool { return name == churnCase })
+	if err := o.settleBus(); err != nil {
+		return o, err
 	}
 	if o.Rounds < 1 || o.Rounds > 1000 {
 		return o, wrong("--rounds is %d; it must be from 1 to 1000", o.Rounds)
@@ -107,4 +118,31 @@ func (o Options) settle() (Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// settleBus chooses all cases of the bus where none is given.
+func (o *Options) settleBus() error {
+	if o.Bus == "" {
+		o.Bus = BusNATS
+	}
+	switch {
+	case o.Bus != BusNATS && o.Bus != BusKafka:
+		return wrong("--bus is %q; it must be %s or %s", o.Bus, BusNATS, BusKafka)
+	case o.Brokers != "" && o.Bus != BusKafka:
+		return wrong("--brokers is %s, which are Kafka's, and the bus is %s; say --bus %s", o.Brokers, o.Bus, BusKafka)
+	case o.NATSURL != "" && o.Bus != BusNATS:
+		return wrong("--nats-url is given, and the bus is %s", o.Bus)
+	}
+	all := slices.DeleteFunc(CaseNames(), func(name string) bool {
+		return o.Bus == BusKafka && needsBroker(name) && overKafka(name) == nil
+	})
+	for _, name := range o.Cases {
+		if !slices.Contains(all, name) {
+			return wrong("the case %s is measured over NATS alone; those over Kafka are %s", name, strings.Join(all, ", "))
+		}
+	}
+	if len(o.Cases) == 0 {
+		o.Cases = slices.DeleteFunc(all, func(name string) bool { return name == churnCase })
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/bench/load"
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/turns"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 )
 
@@ -152,7 +153,7 @@ func measureShared(ctx context.Context, b *run) ([]report.Result, error) {
 		return nil, err
 	}
 	caughtUp := func() error {
-		return until(ctx, lookEvery, func() (caughtUp bool, err error) {
+		return turns.Until(ctx, lookEvery, func() (caughtUp bool, err error) {
 			if err := s.Conn.QueryRow(ctx, caughtUpSQL).Scan(&caughtUp); err != nil {
 				return false, fmt.Errorf("ask whether the relay has caught up: %w", err)
 			}
@@ -186,7 +187,7 @@ func measureBulk(ctx context.Context, b *run) ([]report.Result, error) {
 					return 0, err
 				}
 			}
-			return since(events, begun), nil
+			return turns.Since(events, begun), nil
 		}
 	}
 	var results []report.Result
@@ -195,7 +196,7 @@ func measureBulk(ctx context.Context, b *run) ([]report.Result, error) {
 		promised float64
 	}{{"in one call", publishManySQL, bulkPromised}, {"a call for each", publishEachSQL, 0}} {
 		of := fmt.Sprintf("%d B, %d events in a transaction, %s", b.options.Sizes[0], bulkEvents, way.how)
-		c, err := b.alternate(ctx, "bulk, "+of, runner{"insert … select", write(insertManySQL)}, runner{"pg_tide", write(way.sql)})
+		c, err := b.alternate(ctx, "bulk, "+of, runner{Name: "insert … select", Run: write(insertManySQL)}, runner{Name: "pg_tide", Run: write(way.sql)})
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/bench/report"
+	"github.com/pg-tide/pg-tide/internal/bench/turns"
 	"github.com/pg-tide/pg-tide/internal/bench/world"
 	"github.com/pg-tide/pg-tide/internal/bench/yardstick"
 )
@@ -56,8 +57,8 @@ func (b *run) reverseOf(ctx context.Context, size int) (r report.Result, err err
 	}
 	round := 0
 	c, err := b.alternate(ctx, "reverse, "+of,
-		runner{"loop", func(ctx context.Context) (float64, error) { round++; return b.reverseByHand(ctx, s, stream, round) }},
-		runner{"pg_tide", func(ctx context.Context) (float64, error) { return b.reverseByRelay(ctx, s, stream, round) }})
+		runner{Name: "loop", Run: func(ctx context.Context) (float64, error) { round++; return b.reverseByHand(ctx, s, stream, round) }},
+		runner{Name: "pg_tide", Run: func(ctx context.Context) (float64, error) { return b.reverseByRelay(ctx, s, stream, round) }})
 	if err != nil {
 		return r, err
 	}
@@ -101,7 +102,7 @@ func (b *run) reverseByHand(ctx context.Context, s *world.Service, stream jetstr
 	if err := yardstick.Reverse(ctx, s.Conn, stream, durable, b.options.Events); err != nil {
 		return 0, err
 	}
-	rate := since(b.options.Events, begun)
+	rate := turns.Since(b.options.Events, begun)
 	return rate, stream.DeleteConsumer(ctx, durable)
 }
 
@@ -124,7 +125,7 @@ func (b *run) reverseByRelay(ctx context.Context, s *world.Service, stream jetst
 	if _, err := b.taken(ctx, s, stream, name, b.options.Events); err != nil {
 		return 0, err
 	}
-	rate := since(b.options.Events-before, begun)
+	rate := turns.Since(b.options.Events-before, begun)
 	if err := s.DeletePipeline(ctx, name); err != nil {
 		return 0, err
 	}
@@ -135,7 +136,7 @@ func (b *run) reverseByRelay(ctx context.Context, s *world.Service, stream jetst
 // messages, and says how many it has then.
 func (b *run) taken(ctx context.Context, s *world.Service, stream jetstream.Stream, pipeline string, wanted int) (acknowledged int, err error) {
 	var consumer jetstream.Consumer
-	err = until(ctx, lookEvery, func() (bool, error) {
+	err = turns.Until(ctx, lookEvery, func() (bool, error) {
 		if consumer == nil {
 			if consumer, err = stream.Consumer(ctx, b.Durable(pipeline)); err != nil {
 				consumer = nil

@@ -53,7 +53,7 @@ func measureStranger(ctx context.Context, b *run) ([]report.Result, error) {
 			return nil, err
 		}
 	}
-	c, err := b.alternate(ctx, "stranger, "+of, runner{"alone", way(alone)}, runner{"behind open transactions", way(behind)})
+	c, err := b.alternate(ctx, "stranger, "+of, runner{Name: "alone", Run: way(alone)}, runner{Name: "behind open transactions", Run: way(behind)})
 	if err != nil {
 		return nil, err
 	}

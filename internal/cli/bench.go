@@ -26,9 +26,9 @@ func (p *program) benchCommand() *cobra.Command {
 		Long: `Moves events through PostgreSQL, the relay and NATS, and has plain loops with
 the same libraries do the same work in turns. What counts are the ratios.
 
-Servers are started for it and removed. With --postgres-url and --nats-url it
-measures yours: it makes databases and streams of its own there, whose names
-begin with pgtide_bench_, loads the servers as much as they bear, and removes
+Servers are started for it and removed. With --postgres-url, --nats-url and
+--brokers it measures yours: it makes databases, streams and topics of its own
+there, whose names begin with pgtide_bench_, loads the servers as much as they bear, and removes
 what it made. The variable PG_TIDE_POSTGRES_URL does not count: it may be set
 for a relay that is at work.
 
@@ -37,6 +37,7 @@ Cases:
 		Example: `  pg-tide bench
   pg-tide bench forward reverse --events 1000000 --plot bench.svg
   pg-tide bench reverse --lanes 4 --size 200
+  pg-tide bench forward reverse --bus kafka
   pg-tide bench publish --postgres-url postgres://user:pass@test-db/postgres --output json`,
 		ValidArgs: bench.CaseNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,6 +58,8 @@ Cases:
 	flags.IntSliceVar(&options.Sizes, "size", bench.DefaultSizes(), "`BYTES` of an event's payload, one or several")
 	flags.IntVar(&options.Lanes, "lanes", 1, "`N` lanes of each pipeline")
 	flags.IntVar(&options.BatchSize, "batch-size", 0, "`N` events that each pipeline works at once; 0 for the default")
+	flags.StringVar(&options.Bus, "bus", bench.BusNATS, "`NAME` of what carries the events: nats, or kafka for the cases forward and reverse")
+	flags.StringVar(&options.Brokers, "brokers", "", "`ADDRESSES` of a Kafka to use, host:port, separated by commas (default one of its own, which takes Java 17 and Maven)")
 	flags.StringVar(&options.NATSURL, "nats-url", "", "`URL` of a NATS server to use (default one of its own)")
 	flags.StringVar(&files.plot, "plot", "", "SVG `FILE` to draw the figures into")
 	flags.StringVar(&files.baseline, "baseline", "", "`FILE` of an earlier --output json; exit code 3 when the best of a ratio is 40 % below what it was")

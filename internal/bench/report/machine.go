@@ -18,6 +18,7 @@ type Machine struct {
 	Load       float64 `json:"load"`
 	PostgreSQL string  `json:"postgresql"`
 	NATS       string  `json:"nats,omitempty"`
+	Kafka      string  `json:"kafka,omitempty"`
 	Go         string  `json:"go"`
 }
 

@@ -52,6 +52,9 @@ func (r *Report) Plot(out io.Writer) error {
 	if r.Machine.NATS != "" {
 		p.Subtitle += ", NATS " + r.Machine.NATS
 	}
+	if r.Machine.Kafka != "" {
+		p.Subtitle += ", Kafka " + r.Machine.Kafka
+	}
 	y := 2*plotMargin + plotHead
 	for i := range r.Results {
 		g, below := r.Results[i].group(y)

@@ -21,6 +21,9 @@ func (r *Report) Print(out io.Writer) {
 	if m.NATS != "" {
 		fmt.Fprintf(out, ", NATS %s", m.NATS)
 	}
+	if m.Kafka != "" {
+		fmt.Fprintf(out, ", Kafka %s", m.Kafka)
+	}
 	fmt.Fprintln(out)
 	for i := range r.Results {
 		r.Results[i].print(out)

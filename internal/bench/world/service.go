@@ -59,15 +59,15 @@ func (s *Service) Alive() error {
 
 // Forward configures a pipeline from an outbox to a subject.
 func (s *Service) Forward(ctx context.Context, pipeline, outbox, stream, subject string, shape Shape) error {
-	return s.Exec(ctx, relaySetOutboxSQL, pipeline, outbox, s.config(map[string]any{
-		"sink_type": "nats", "stream": stream, "subject": subject,
+	return s.Exec(ctx, relaySetOutboxSQL, pipeline, outbox, config(map[string]any{
+		"sink_type": "nats", "url": s.world.natsURL, "stream": stream, "subject": subject,
 	}, shape))
 }
 
 // ForwardPaused configures one that EnablePipelines lets go.
 func (s *Service) ForwardPaused(ctx context.Context, pipeline, outbox, stream, subject string, shape Shape) error {
-	return s.Exec(ctx, relaySetOutboxPausedSQL, pipeline, outbox, s.config(map[string]any{
-		"sink_type": "nats", "stream": stream, "subject": subject,
+	return s.Exec(ctx, relaySetOutboxPausedSQL, pipeline, outbox, config(map[string]any{
+		"sink_type": "nats", "url": s.world.natsURL, "stream": stream, "subject": subject,
 	}, shape))
 }
 
@@ -76,8 +76,8 @@ func (s *Service) EnablePipelines(ctx context.Context) error { return s.Exec(ctx
 
 // Reverse configures a pipeline from a stream to an inbox.
 func (s *Service) Reverse(ctx context.Context, pipeline, inbox, stream, subject string, shape Shape) error {
-	return s.Exec(ctx, relaySetInboxSQL, pipeline, inbox, s.config(map[string]any{
-		"source_type": "nats", "stream": stream, "subject": subject, "durable_name": s.world.Durable(pipeline),
+	return s.Exec(ctx, relaySetInboxSQL, pipeline, inbox, config(map[string]any{
+		"source_type": "nats", "url": s.world.natsURL, "stream": stream, "subject": subject, "durable_name": s.world.Durable(pipeline),
 	}, shape))
 }
 
@@ -88,12 +88,11 @@ type Shape struct {
 	BatchSize int
 }
 
-func (s *Service) config(values map[string]any, shape Shape) string {
+func config(values map[string]any, shape Shape) string {
 	values["lanes"] = shape.Lanes
 	if shape.BatchSize > 0 {
 		values["batch_size"] = shape.BatchSize
 	}
-	values["url"] = s.world.natsURL
 	text, _ := json.Marshal(values) // strings and numbers: it cannot fail
 	return string(text)
 }

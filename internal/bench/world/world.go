@@ -40,8 +40,10 @@ const (
 type Options struct {
 	// PostgresURL and NATSURL name servers to use instead of throwaway ones.
 	PostgresURL, NATSURL string
-	// NATS says that a broker is needed.
-	NATS bool
+	// Brokers are addresses of a Kafka to use.
+	Brokers string
+	// NATS and Kafka say which broker is needed.
+	NATS, Kafka bool
 	// With is SQL that is run in each database after the schema was installed.
 	With string
 	// Program is the pg-tide that is measured.
@@ -57,6 +59,8 @@ type World struct {
 	PostgresVersion string
 	// JS is the broker's JetStream; nil where none is needed.
 	JS jetstream.JetStream
+	// Kafka is the broker, where Options asked for it.
+	Kafka *Kafka
 
 	options Options
 	// dir holds what we write; prefix begins the names of all that we make.
@@ -85,6 +89,9 @@ func Build(ctx context.Context, options Options) (*World, error) {
 	}
 	if err := w.reachPostgres(ctx); err != nil {
 		return w, err
+	}
+	if options.Kafka {
+		return w, w.reachKafka(ctx)
 	}
 	if !options.NATS {
 		return w, nil
@@ -153,6 +160,14 @@ func (w *World) NATSVersion() string {
 		return ""
 	}
 	return w.nats.ConnectedServerVersion()
+}
+
+// KafkaVersion is that of the broker, or nothing.
+func (w *World) KafkaVersion() string {
+	if w.Kafka == nil {
+		return ""
+	}
+	return w.Kafka.Version
 }
 
 // dsn is the address of another database on the same server.
@@ -272,6 +287,9 @@ func (w *World) Close(ctx context.Context) error {
 			failed = append(failed, w.RemoveStream(ctx, name))
 		}
 		w.nats.Close()
+	}
+	if w.Kafka != nil {
+		failed = append(failed, w.Kafka.close(ctx))
 	}
 	if w.broker != nil {
 		failed = append(failed, w.broker.Stop())
