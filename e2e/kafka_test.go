@@ -115,3 +115,13 @@ func TestBenchOverKafkaMeasuresBothWaysAndLeavesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestTortureOverKafkaFindsNoBrokenPromise(t *testing.T) {
+	t.Parallel()
+	torture := newCommand(t, "torture", "--bus", "kafka", "--for", "10s", "--every", "2s", "--writers", "4", "--rate", "100", "--seed", "1",
+		"--faults", "relay-kill,broker-kill,broker-cut,broker-half,postgres-crash,poison,worker-crash,async-commit")
+	out, err := torture.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "no promise was broken") {
+		t.Errorf("it ended with %v:\n%s", err, out)
+	}
+}

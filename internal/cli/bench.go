@@ -23,7 +23,7 @@ func (p *program) benchCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "bench [CASE…]",
 		Short: "Measure the bus on this machine, beside loops written by hand",
-		Long: `Moves events through PostgreSQL, the relay and NATS, and has plain loops with
+		Long: `Moves events through PostgreSQL, the relay and NATS, or Kafka, and has plain loops with
 the same libraries do the same work in turns. What counts are the ratios.
 
 Servers are started for it and removed. With --postgres-url, --nats-url and

@@ -20,7 +20,7 @@ func (p *program) tortureCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "torture",
 		Short: "Break everything while events flow, and see that nothing is lost",
-		Long: `Starts two PostgreSQL servers, NATS, four services with two relays each, and
+		Long: `Starts two PostgreSQL servers, NATS or Kafka, four services with two relays each, and
 publishers and workers; kills, stops, cuts and slows them by a schedule that is
 drawn from the seed; and compares hop by hop what was committed with what
 arrived. Nothing but what it started itself is touched.
@@ -33,6 +33,7 @@ They are given by name, or as all or none; -NAME leaves one out.`,
 		Example: `  pg-tide torture
   pg-tide torture --for 30m --postgres oldest --dir /tmp/torture
   pg-tide torture --for 1m --seed 42 --faults relay-kill,postgres-crash --every 1s
+  pg-tide torture --bus kafka --for 1m
   pg-tide torture --faults=-broker-full --output json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.runTorture(cmd.Context(), options) },
@@ -43,6 +44,7 @@ They are given by name, or as all or none; -NAME leaves one out.`,
 	flags.StringVar(&options.Faults, "faults", "all", "`LIST` of faults")
 	flags.DurationVar(&options.Every, "every", torture.DefaultEvery, "mean `DURATION` between two faults")
 	flags.StringVar(&options.Postgres, "postgres", "", "`VERSION` or folder of PostgreSQL's programs; oldest, newest (default the machine's)")
+	flags.StringVar(&options.Bus, "bus", "nats", "`NAME` of what carries the events: nats or kafka, which takes Java 17 and Maven")
 	flags.IntVar(&options.Lanes, "lanes", 1, "`N` lanes in each pipeline")
 	flags.IntVar(&options.Pipelines, "pipelines", 1, "`N` pipelines of the service orders, all but one idle")
 	flags.DurationVar(&options.Retention, "retention", 0, "`DURATION` that outboxes keep events, a fifth of what inboxes keep (default the usual days)")

@@ -17,6 +17,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/throwaway"
 	"github.com/pg-tide/pg-tide/internal/torture/disk"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
+	"github.com/pg-tide/pg-tide/internal/torture/world"
 )
 
 // Options say what is tortured, and how hard.
@@ -32,6 +33,8 @@ type Options struct {
 	// Postgres is a major version, "oldest", "newest", or the folder of a
 	// server's programs; empty takes what is on the machine, else the newest.
 	Postgres string
+	// Bus is what is tortured with it: nats, which is the default, or kafka.
+	Bus string
 	// Lanes is how many each pipeline has.
 	Lanes int
 	// Pipelines is how many the service orders has; all but one are idle.
@@ -115,6 +118,9 @@ func (o Options) settle() (settled, error) {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
+	if o.Bus == "" {
+		o.Bus = world.BusNATS
+	}
 	o.Lanes, o.Pipelines = max(o.Lanes, 1), max(o.Pipelines, 1)
 	s := settled{Options: o}
 	if err := s.check(); err != nil {
@@ -142,6 +148,10 @@ func (s *settled) leaveOut(kinds []plan.Kind) {
 			s.leftOut[kind] = "this system cannot stop a process and let it go on"
 		case kind == plan.RelayClock && !clockCanBeSet(s.Program):
 			s.leftOut[kind] = "the wall clock of this program cannot be set; `make torture` builds one where it can"
+		case kind == plan.BrokerFull && s.Bus == world.BusKafka:
+			s.leftOut[kind] = "Kafka has no limit at which it refuses more"
+		case kind == plan.BrokerDisk && s.Bus == world.BusKafka:
+			s.leftOut[kind] = "Kafka ends when its disk is full, as broker-kill has it"
 		case kind == plan.BrokerDisk && diskProblem() != nil:
 			s.leftOut[kind] = fmt.Sprintf("NATS cannot have a disk of its own: %v", diskProblem())
 		default:
@@ -183,6 +193,8 @@ func (s *settled) check() error {
 		return wrong("--lanes is %d: it must be from 1 to %d", s.Lanes, mostLanes)
 	case s.Pipelines > mostPipelines:
 		return wrong("--pipelines is %d: it must be from 1 to %d", s.Pipelines, mostPipelines)
+	case s.Bus != world.BusNATS && s.Bus != world.BusKafka:
+		return wrong("--bus is %q: it must be %s or %s", s.Bus, world.BusNATS, world.BusKafka)
 	case s.Retention != 0 && s.Retention < time.Minute:
 		return wrong("--retention is %s: at least a minute is allowed", s.Retention)
 	case runtime.GOOS == "windows":

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pg-tide/pg-tide/internal/broker"
+	"github.com/pg-tide/pg-tide/internal/broker/kafka"
 	"github.com/pg-tide/pg-tide/internal/torture/check"
 	"github.com/pg-tide/pg-tide/internal/torture/inject"
 	"github.com/pg-tide/pg-tide/internal/torture/plan"
@@ -23,7 +24,7 @@ type Report struct {
 	Seed     uint64        `json:"seed"`
 	For      time.Duration `json:"for_ns"`
 	Postgres string        `json:"postgres"`
-	NATS     string        `json:"nats"`
+	Broker   string        `json:"broker"`
 	Lanes    int           `json:"lanes"`
 	Writers  int           `json:"writers"`
 	Began    time.Time     `json:"began"`
@@ -74,8 +75,16 @@ const (
 	fileSlack         = 30
 )
 
+// brokerOf is the broker with its version.
+func brokerOf(bus string) string {
+	if bus == world.BusKafka {
+		return "Kafka " + kafka.Version
+	}
+	return "NATS " + broker.Version
+}
+
 func newReport(s settled) *Report {
-	return &Report{Seed: s.Seed, For: s.For, NATS: broker.Version, Lanes: s.Lanes, Writers: s.Writers, Dir: s.Dir,
+	return &Report{Seed: s.Seed, For: s.For, Broker: brokerOf(s.Bus), Lanes: s.Lanes, Writers: s.Writers, Dir: s.Dir,
 		Stalls: []check.Stall{}, Takeovers: []inject.Takeover{}, Drains: []inject.Drain{},
 		Open: []sample.OpenTransaction{}, Setbacks: []sample.Setback{}, DeadLetters: []string{}, Broken: []string{},
 		Faults: map[plan.Kind]int{}, Failed: map[plan.Kind]int{}, LeftOut: s.leftOut}

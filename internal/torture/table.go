@@ -15,8 +15,8 @@ import (
 
 // Print writes the report for people.
 func (r *Report) Print(to io.Writer) {
-	fmt.Fprintf(to, "\nseed %d, PostgreSQL %s, NATS %s: %d events committed in %s, at rest %s later\n\n",
-		r.Seed, r.Postgres, r.NATS, r.Events, r.Traffic.Round(time.Second), r.Rest.Round(100*time.Millisecond))
+	fmt.Fprintf(to, "\nseed %d, PostgreSQL %s, %s: %d events committed in %s, at rest %s later\n\n",
+		r.Seed, r.Postgres, r.Broker, r.Events, r.Traffic.Round(time.Second), r.Rest.Round(100*time.Millisecond))
 	table := tabwriter.NewWriter(to, 0, 4, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\twanted\tarrived\tlost\tdoubled\tinvented\tdisordered\trepeated\tworst stall\tin quiet\t")
 	for _, v := range r.Hops {

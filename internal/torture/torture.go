@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	s.world, err = world.Build(ctx, world.Options{
 		Program: s.Program, Environment: s.Environment, Major: s.major, Fetched: s.fetched, BinDir: s.binDir,
 		Dir: s.Dir, Relays: relaysEach, Lanes: s.Lanes, Pipelines: s.Pipelines, Retention: s.Retention,
-		OwnDisk: slices.Contains(s.kinds, plan.BrokerDisk), Notices: s.Out,
+		OwnDisk: slices.Contains(s.kinds, plan.BrokerDisk), Bus: s.Bus, Notices: s.Out,
 	})
 	if err == nil {
 		err = s.run(ctx)
@@ -327,8 +327,10 @@ func (s *session) close(ctx context.Context) error {
 
 // keep writes the report, or removes what nobody needs.
 func (s *session) keep(err error) {
-	if removeErr := os.RemoveAll(filepath.Join(s.Dir, "nats")); removeErr != nil {
-		s.screen.say(fmt.Sprintf("the broker's data stay behind: %v", removeErr))
+	for _, data := range []string{"nats", "kafka-1"} {
+		if removeErr := os.RemoveAll(filepath.Join(s.Dir, data)); removeErr != nil {
+			s.screen.say(fmt.Sprintf("the broker's data stay behind: %v", removeErr))
+		}
 	}
 	if s.temporary && (err == nil && s.report.Clean() || errors.Is(err, errStopped)) {
 		if removeErr := os.RemoveAll(s.Dir); removeErr == nil {

@@ -13,13 +13,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pg-tide/pg-tide/bench/peers/target"
+	"github.com/pg-tide/pg-tide/internal/broker/java"
 	"github.com/pg-tide/pg-tide/internal/process"
 )
 
@@ -67,9 +67,9 @@ func (s *Server) With(lines string) *Server {
 // Fetch gets the distribution and unpacks it into a folder, without the
 // connectors of other databases.
 func Fetch(ctx context.Context, dir string, notices io.Writer) (*Server, error) {
-	java, err := findJava(ctx)
+	runtime, err := java.Find(ctx, leastJava)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("run Debezium Server %s: %w", Version, err)
 	}
 	archive, err := download(ctx, notices)
 	if err != nil {
@@ -79,7 +79,7 @@ func Fetch(ctx context.Context, dir string, notices io.Writer) (*Server, error) 
 	if out, err := unpack.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("unpack Debezium Server: %w: %s", err, out)
 	}
-	return &Server{java: java, dir: filepath.Join(dir, "debezium-server")}, nil
+	return &Server{java: runtime.Home, dir: filepath.Join(dir, "debezium-server")}, nil
 }
 
 // download has Maven fetch the archive into its own repository, once.
@@ -108,34 +108,6 @@ func download(ctx context.Context, notices io.Writer) (string, error) {
 func firstLine(text []byte) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
 	return line
-}
-
-// findJava is the home of a Java that is new enough.
-func findJava(ctx context.Context) (string, error) {
-	homes, _ := filepath.Glob("/usr/lib/jvm/*") // the pattern is right
-	if home := os.Getenv("JAVA_HOME"); home != "" {
-		homes = append([]string{home}, homes...)
-	}
-	if path, err := exec.LookPath("java"); err == nil {
-		if path, err = filepath.EvalSymlinks(path); err == nil {
-			homes = append(homes, filepath.Dir(filepath.Dir(path)))
-		}
-	}
-	version := regexp.MustCompile(`version "(\d+)`)
-	for _, home := range homes {
-		out, err := exec.CommandContext(ctx, filepath.Join(home, "bin", "java"), "-version").CombinedOutput()
-		if err != nil {
-			continue
-		}
-		found := version.FindSubmatch(out)
-		if found == nil {
-			continue
-		}
-		if major, err := strconv.Atoi(string(found[1])); err == nil && major >= leastJava {
-			return home, nil
-		}
-	}
-	return "", fmt.Errorf("there is no Java %d or newer, which Debezium Server %s needs", leastJava, Version)
 }
 
 // configure writes the configuration. Where an earlier run on another database

@@ -5,15 +5,12 @@ package collect
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/torture/check"
 	"github.com/pg-tide/pg-tide/internal/torture/traffic"
@@ -32,9 +29,6 @@ func query(name string) string {
 	}
 	return string(text)
 }
-
-// fetchWait bounds the wait for the next message of the stream.
-const fetchWait = 5 * time.Second
 
 // Ledger reads the ledgers of all publishers.
 func Ledger(ctx context.Context, w *world.World, commits *traffic.Commits) (*check.Ledger, error) {
@@ -79,7 +73,7 @@ func Hops(ctx context.Context, w *world.World) ([]check.Hop, error) {
 		hops = append(hops, check.Hop{Name: "set aside " + s.Name, Arrivals: letters, MayRepeat: true, Unordered: true,
 			Wants: func(e check.Event) bool { return e.Outbox == s.Outbox && e.Type == world.Poison }})
 	}
-	stream, err := Stream(ctx, w)
+	stream, err := stored(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -146,46 +140,17 @@ func arrivals(ctx context.Context, s *world.Service, sql string) ([]check.Arriva
 	return all, nil
 }
 
-// Stream reads the whole stream. The hop's arrivals are empty when there is
-// no stream yet.
-func Stream(ctx context.Context, w *world.World) ([]check.Arrival, error) {
-	var all []check.Arrival
-	err := w.Stream(ctx, func(js jetstream.JetStream, stream jetstream.Stream) error {
-		info, err := stream.Info(ctx)
-		if err != nil {
-			return fmt.Errorf("ask about the stream: %w", err)
-		}
-		if info.State.Msgs == 0 {
-			return nil
-		}
-		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-		if err != nil {
-			return fmt.Errorf("read the stream: %w", err)
-		}
-		messages, err := consumer.Messages()
-		if err != nil {
-			return fmt.Errorf("read the stream: %w", err)
-		}
-		defer messages.Stop()
-		for {
-			m, err := messages.Next(jetstream.NextMaxWait(fetchWait))
-			if err != nil {
-				return fmt.Errorf("read the stream: %w", err)
-			}
-			meta, err := m.Metadata()
-			if err != nil {
-				return fmt.Errorf("read the stream: %w", err)
-			}
-			all = append(all, check.Arrival{ID: m.Headers().Get(nats.MsgIdHdr), Place: int64(meta.Sequence.Stream), At: meta.Timestamp, Note: m.Subject()})
-			if meta.Sequence.Stream >= info.State.LastSeq {
-				return nil
-			}
-		}
-	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, nil
+// stored reads all that the broker has.
+func stored(ctx context.Context, w *world.World) ([]check.Arrival, error) {
+	events, err := w.Bus.Stored(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return all, err
+	all := make([]check.Arrival, len(events))
+	for i, e := range events {
+		all[i] = check.Arrival{ID: e.ID, Place: e.Place, At: e.At, Note: e.Where}
+	}
+	return all, nil
 }
 
 // Counts is how far things have got.
@@ -250,16 +215,8 @@ func Count(ctx context.Context, w *world.World) (Counts, error) {
 		}
 		c.Inbox[s.Name], c.Reached[s.Name] = inbox, effects
 	}
-	err := w.Stream(ctx, func(_ jetstream.JetStream, stream jetstream.Stream) error {
-		info, err := stream.Info(ctx)
-		if err == nil {
-			c.Stream = info.State.LastSeq
-		}
-		return err
-	})
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		err = nil
-	}
+	var err error
+	c.Stream, err = w.Bus.Last(ctx)
 	return c, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pg-tide/pg-tide/internal/torture/proxy"
 	"github.com/pg-tide/pg-tide/internal/torture/traffic"
@@ -104,46 +103,37 @@ func (i *Injector) killBackends(work context.Context, a *Applied) error {
 func (i *Injector) killBroker(intake, work context.Context, a *Applied) error {
 	i.World.BrokerBusy.Lock()
 	defer i.World.BrokerBusy.Unlock()
-	i.begins(a, "NATS")
-	i.World.Broker.Kill()
+	i.begins(a, i.World.Bus.Name())
+	i.World.Bus.Kill()
 	Sleep(intake, a.For)
-	return i.World.Broker.Start(work)
+	return i.World.Bus.Start(work)
 }
 
-// fillDisk leaves no room under NATS, which then acknowledges nothing and does
+// fillDisk leaves no room under the broker, which then acknowledges nothing and does
 // not say why. When there is room it is started again.
 func (i *Injector) fillDisk(intake, work context.Context, a *Applied) error {
 	i.World.BrokerBusy.Lock()
 	defer i.World.BrokerBusy.Unlock()
-	i.begins(a, "NATS")
+	i.begins(a, i.World.Bus.Name())
 	err := i.World.Disk.Fill()
 	if err == nil {
 		Sleep(intake, a.For)
 	}
 	err = errors.Join(err, i.World.Disk.Free())
-	i.World.Broker.Kill()
-	return errors.Join(err, i.World.Broker.Start(work))
+	i.World.Bus.Kill()
+	return errors.Join(err, i.World.Bus.Start(work))
 }
 
-// fillBroker leaves the stream no room: JetStream refuses each message with
-// the reason.
+// fillBroker leaves the stream no room.
 func (i *Injector) fillBroker(intake, work context.Context, a *Applied) error {
+	limiter, can := i.World.Bus.(world.Limiter)
+	if !can {
+		return errNotThere
+	}
 	limit := func(full bool) error {
 		ctx, cancel := context.WithTimeout(work, askTimeout)
 		defer cancel()
-		return i.World.Stream(ctx, func(js jetstream.JetStream, stream jetstream.Stream) error {
-			info, err := stream.Info(ctx)
-			if err != nil {
-				return err
-			}
-			config := info.Config
-			config.MaxBytes, config.Discard = -1, jetstream.DiscardOld
-			if full {
-				config.MaxBytes, config.Discard = int64(max(info.State.Bytes, 1)), jetstream.DiscardNew
-			}
-			_, err = js.UpdateStream(ctx, config)
-			return err
-		})
+		return limiter.Limit(ctx, full)
 	}
 	i.World.FullBusy.Lock()
 	defer i.World.FullBusy.Unlock()

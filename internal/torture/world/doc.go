@@ -1,5 +1,5 @@
-// Package world builds the bus that is tortured: PostgreSQL servers, NATS in
-// a process of its own, services with their databases, two relays for each,
+// Package world builds the bus that is tortured: PostgreSQL servers, NATS or
+// Kafka in a process of its own, services with their databases, two relays for each,
 // and a proxy in every connection of theirs. It offers the handles to break
 // things with, and refuses to decide what is broken when.
 package world

@@ -13,9 +13,9 @@ import (
 	"github.com/pg-tide/pg-tide/internal/torture/proxy"
 )
 
-// natsVariable is how a pipeline's configuration names the broker: each relay
+// brokerVariable is how a pipeline's configuration names the broker: each relay
 // reaches it through a proxy of its own.
-const natsVariable = "TORTURE_NATS_URL"
+const brokerVariable = "TORTURE_BROKER"
 
 // clockVariable names the file that says how far off a relay's wall clock is;
 // only a relay that was built for it looks.
@@ -54,7 +54,8 @@ func (w *World) newRelay(ctx context.Context, s *Service, n int) (*Relay, error)
 	if r.Database, err = proxy.Start(ctx, u.Host); err != nil {
 		return nil, err
 	}
-	if r.Broker, err = proxy.Start(ctx, w.Broker.Address()); err != nil {
+	address := ""
+	if r.Broker, address, err = w.Bus.way(ctx); err != nil {
 		r.Database.Close()
 		return nil, err
 	}
@@ -63,7 +64,7 @@ func (w *World) newRelay(ctx context.Context, s *Service, n int) (*Relay, error)
 		"PG_TIDE_POSTGRES_URL=" + u.String(),
 		"PG_TIDE_HTTP_ADDR=127.0.0.1:0",
 		"PG_TIDE_LOG_FORMAT=json",
-		natsVariable + "=nats://" + r.Broker.Address(),
+		brokerVariable + "=" + address,
 		clockVariable + "=" + r.clock,
 	}, w.options.Environment...)
 	return r, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,8 @@ type Service struct {
 	// Retention is that of its outbox or inbox; 0 leaves the default.
 	Retention time.Duration
 	Relays    []*Relay
+
+	bus Bus
 }
 
 // The event types that are published.
@@ -43,21 +46,23 @@ const (
 // attempts is how often an event is tried before it is set aside.
 const attempts = 2
 
-// AnySubject is one that the stream takes.
-const AnySubject = "events.orders.insert"
-
 // services describes the four: two that publish, two that consume.
-func services(first, second *Cluster) []*Service {
-	return []*Service{
+func services(first, second *Cluster, bus Bus) []*Service {
+	to := "-to-" + strings.ToLower(bus.Name())
+	all := []*Service{
 		{Name: "orders", Cluster: first, Outbox: "order_events", Types: []string{Created, Created, Cancelled},
-			Subject: "events.orders.{op}", Pipeline: "orders-to-nats", OnError: "park_key"},
+			Subject: "events.orders.{op}", Pipeline: "orders" + to, OnError: "park_key"},
 		{Name: "stock", Cluster: second, Outbox: "stock_events", Types: []string{Stock},
-			Subject: "events.stock.{op}", Pipeline: "stock-to-nats", OnError: "dead_letter"},
+			Subject: "events.stock.{op}", Pipeline: "stock" + to, OnError: "dead_letter"},
 		{Name: "payments", Cluster: second, Inbox: "payment_triggers",
 			Subject: "events.>", Pipeline: "events-for-payments"},
 		{Name: "shipping", Cluster: first, Inbox: "shipping_triggers",
 			Subject: "events.orders.>", Pipeline: "orders-for-shipping", Filter: "payload.event_type == '" + Created + "'"},
 	}
+	for _, s := range all {
+		s.bus = bus
+	}
+	return all
 }
 
 // DSN reaches the service's database directly.
@@ -136,14 +141,10 @@ func (s *Service) addIdle(ctx context.Context, conn *pgx.Conn, n int) error {
 
 // Configure sets the pipeline's configuration; a batch size of 0 leaves the default.
 func (s *Service) Configure(ctx context.Context, conn *pgx.Conn, batchSize, lanes int) error {
-	config := map[string]any{"url": "${env:" + natsVariable + "}"}
+	config := s.bus.ends(s)
 	set, end := query("set_outbox"), s.Outbox
-	if s.Inbox == "" {
-		config["sink_type"], config["subject_template"] = "nats", s.Subject
-	} else {
+	if s.Inbox != "" {
 		set, end = query("set_inbox"), s.Inbox
-		config["source_type"], config["subject"] = "nats", s.Subject
-		config["consumer_group"], config["durable_name"] = s.Name+"-service", s.Name+"-service"
 	}
 	if s.Filter != "" {
 		config["transform"] = map[string]any{"filter": s.Filter}

@@ -3,17 +3,12 @@ package world
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/pg-tide/pg-tide/internal/broker"
 	"github.com/pg-tide/pg-tide/internal/run"
 	"github.com/pg-tide/pg-tide/internal/torture/disk"
 )
@@ -52,13 +47,15 @@ type Options struct {
 	Retention time.Duration
 	// OwnDisk puts the broker's data on a disk that can be full.
 	OwnDisk bool
+	// Bus is BusNATS or BusKafka.
+	Bus     string
 	Notices io.Writer
 }
 
 // World is the whole bus.
 type World struct {
 	Clusters []*Cluster
-	Broker   *broker.Broker
+	Bus      Bus
 	// Disk is under the broker's data; nil without OwnDisk.
 	Disk *disk.Disk
 	// BrokerBusy is held by whoever stops and starts the broker.
@@ -67,8 +64,7 @@ type World struct {
 	FullBusy sync.Mutex
 	Services []*Service
 
-	options   Options
-	brokerLog *Log
+	options Options
 }
 
 // Build starts everything; the relays run when it returns. What was built is
@@ -79,24 +75,7 @@ func Build(ctx context.Context, o Options) (*World, error) {
 }
 
 func (w *World) build(ctx context.Context) error {
-	var err error
-	if w.brokerLog, err = NewLog(filepath.Join(w.options.Dir, "nats.log")); err != nil {
-		return err
-	}
-	dir := filepath.Join(w.options.Dir, "nats")
-	store := filepath.Join(dir, "store")
-	if w.options.OwnDisk {
-		if w.Disk, err = disk.New(diskBytes); err != nil {
-			return err
-		}
-		store = filepath.Join(w.Disk.Dir(), "store")
-	}
-	if w.Broker, err = broker.New(ctx, broker.Options{
-		Program: w.options.Program, Name: "torture", Dir: dir, Store: store, MaxPayload: maxPayload, Output: w.brokerLog,
-	}); err != nil {
-		return err
-	}
-	if err := w.Broker.Start(ctx); err != nil {
+	if err := w.startBus(ctx); err != nil {
 		return err
 	}
 	// Where transactions may be prepared publishers cannot notify, so one
@@ -111,7 +90,7 @@ func (w *World) build(ctx context.Context) error {
 	if err := run.Together(ctx, start(0, "first", false), start(1, "second", true)); err != nil {
 		return err
 	}
-	w.Services = services(w.Clusters[0], w.Clusters[1])
+	w.Services = services(w.Clusters[0], w.Clusters[1], w.Bus)
 	var work []func(context.Context) error
 	for _, s := range w.Services {
 		s.Retention = w.options.Retention
@@ -174,35 +153,6 @@ func (w *World) filter(want func(*Service) bool) []*Service {
 	return some
 }
 
-// JetStream runs work on a connection of ours to the broker.
-func (w *World) JetStream(ctx context.Context, work func(jetstream.JetStream) error) error {
-	nc, err := nats.Connect(w.Broker.URL(), nats.Name("torture-looks-on"), nats.Timeout(connectTimeout))
-	if err != nil {
-		return fmt.Errorf("connect to NATS: %w", err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
-	}
-	return work(js)
-}
-
-// Stream runs work on the stream that the events are in.
-func (w *World) Stream(ctx context.Context, work func(jetstream.JetStream, jetstream.Stream) error) error {
-	return w.JetStream(ctx, func(js jetstream.JetStream) error {
-		name, err := js.StreamNameBySubject(ctx, AnySubject)
-		if err != nil {
-			return fmt.Errorf("find the stream: %w", err)
-		}
-		stream, err := js.Stream(ctx, name)
-		if err != nil {
-			return fmt.Errorf("open the stream %s: %w", name, err)
-		}
-		return work(js, stream)
-	})
-}
-
 // Heal brings everything back that was stopped, cut or slowed.
 func (w *World) Heal(ctx context.Context) error {
 	var problems []error
@@ -243,14 +193,11 @@ func (w *World) Close(ctx context.Context) error {
 		}
 	}
 	err := run.Together(context.WithoutCancel(ctx), work...)
-	if w.Broker != nil {
-		w.Broker.Kill()
+	if w.Bus != nil {
+		err = errors.Join(err, w.Bus.close())
 	}
 	if w.Disk != nil {
 		w.Disk.Close()
-	}
-	if w.brokerLog != nil {
-		err = errors.Join(err, w.brokerLog.Close())
 	}
 	return err
 }
