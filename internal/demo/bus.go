@@ -52,6 +52,17 @@ func (o Options) check() error {
 	return nil
 }
 
+// starting names the broker that is started, if one is.
+func (o Options) starting() string {
+	switch {
+	case o.Bus == BusNATS:
+		return "NATS, "
+	case o.Brokers == "":
+		return "kfake as a stand-in for Kafka, "
+	}
+	return ""
+}
+
 func busTitle(name string) string {
 	if name == BusKafka {
 		return "Kafka"

@@ -84,7 +84,7 @@ func Run(ctx context.Context, o Options) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	s := newShow(o, func(err error) { fail(&failure{err}) })
-	s.screen.say("pg_tide demo: starting PostgreSQL, %s, four services and their relays …", busTitle(o.Bus))
+	s.screen.say("pg_tide demo: starting PostgreSQL, %sfour services and their relays …", o.starting())
 	err = s.run(ctx)
 	var background *failure
 	switch {

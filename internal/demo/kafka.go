@@ -79,11 +79,8 @@ func (k *kafka) pipelines(service string) string {
 
 func (k *kafka) watch(ctx context.Context, observe func(id string), failed func(error)) error {
 	k.watching = begin(ctx, func(ctx context.Context) error {
-		for {
+		for ctx.Err() == nil {
 			fetches := k.client.PollFetches(ctx)
-			if ctx.Err() != nil || fetches.IsClientClosed() {
-				return nil
-			}
 			// What it does not get at once it asks for again.
 			fetches.EachRecord(func(r *kgo.Record) {
 				k.events.Add(1)
@@ -94,6 +91,7 @@ func (k *kafka) watch(ctx context.Context, observe func(id string), failed func(
 				}
 			})
 		}
+		return nil
 	}, failed)
 	return nil
 }

@@ -131,7 +131,7 @@ func (c *Cluster) at(address func(*Node) string) []string {
 // Start starts all brokers that do not run, and returns when each of them
 // knows all. The first time it prepares their folders.
 func (c *Cluster) Start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("Kafka was not ready after %s", startTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("start Kafka: not ready after %s", startTimeout))
 	defer cancel()
 	if err := c.together(func(n *Node) error { return n.launch(ctx) }); err != nil {
 		return err

@@ -90,7 +90,7 @@ func (n *Node) Log() string { return filepath.Join(n.cluster.dir, fmt.Sprintf("k
 // Start starts the broker, again on the same ports and data after Kill or
 // Stop, and returns when it serves.
 func (n *Node) Start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("Kafka was not ready after %s", startTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("start Kafka: not ready after %s", startTimeout))
 	defer cancel()
 	if err := n.launch(ctx); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (n *Node) await(ctx context.Context, brokers int) error {
 	for !knows(ctx, n.Address(), brokers) {
 		select {
 		case <-n.process.Done():
-			return fmt.Errorf("Kafka ended while starting: %s", logEnd(n.Log()))
+			return fmt.Errorf("start Kafka: it ended: %s", logEnd(n.Log()))
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %s", context.Cause(ctx), logEnd(n.Log()))
 		case <-tick.C:

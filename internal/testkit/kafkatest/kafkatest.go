@@ -6,7 +6,6 @@ package kafkatest
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -59,7 +58,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	c, err := New(o)
 	if err != nil {
-		t.Fatalf("start Kafka: %v", err)
+		t.Fatalf("%v", err)
 	}
 	t.Cleanup(c.Close)
 	return c
@@ -82,7 +81,7 @@ func New(o Options) (*Cluster, error) {
 		err = c.openWays(o.Ways)
 	}
 	if err == nil {
-		err = c.Cluster.Start(ctx)
+		err = c.Start(ctx)
 	}
 	if err != nil {
 		c.Close()
@@ -108,7 +107,7 @@ func (o Options) kafka(dir string) kafka.Options {
 // Close ends the brokers at once and removes their data.
 func (c *Cluster) Close() {
 	if c.Cluster != nil {
-		c.Cluster.Kill()
+		c.Kill()
 	}
 	for _, w := range c.ways {
 		w.close()
@@ -224,7 +223,7 @@ func (s *Shared) Get(t testing.TB) *Cluster {
 	t.Helper()
 	s.once.Do(func() { s.cluster, s.err = New(s.Options) })
 	if s.err != nil {
-		t.Fatalf("start Kafka: %v", s.err)
+		t.Fatalf("%v", s.err)
 	}
 	return s.cluster
 }
@@ -247,7 +246,7 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatal(fmt.Sprintf("waited in vain: %s", what))
+			t.Fatalf("waited in vain: %s", what)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func (k *kafka) Name() string { return "Kafka" }
 func (k *kafka) way(context.Context) (*proxy.Proxy, string, error) {
 	n := int(k.given.Add(1)) - 1
 	if n >= len(k.proxies) {
-		return nil, "", fmt.Errorf("Kafka has %d ways in, and one more relay asks", len(k.proxies))
+		return nil, "", fmt.Errorf("give a relay its way to Kafka: there are %d, and one more is asked for", len(k.proxies))
 	}
 	return k.proxies[n], k.proxies[n].Address(), nil
 }

@@ -54,7 +54,7 @@ func (w *World) newRelay(ctx context.Context, s *Service, n int) (*Relay, error)
 	if r.Database, err = proxy.Start(ctx, u.Host); err != nil {
 		return nil, err
 	}
-	address := ""
+	var address string
 	if r.Broker, address, err = w.Bus.way(ctx); err != nil {
 		r.Database.Close()
 		return nil, err
