@@ -117,8 +117,8 @@ func (r *run) forwardByHand(ctx context.Context, s *world.Service) (float64, err
 	if err != nil {
 		return 0, err
 	}
-	begun := time.Now()
-	moved, err := yardstick.ToKafka(ctx, s.Conn, r.Kafka.Seeds(), topic, yardstick.CloudEvents)
+	var begun time.Time
+	moved, err := yardstick.ToKafka(ctx, s.Conn, r.Kafka.Seeds(), topic, yardstick.CloudEvents, func() { begun = time.Now() })
 	if err == nil && moved != r.options.Events {
 		err = fmt.Errorf("it moved %d events of %d", moved, r.options.Events)
 	}
@@ -195,18 +195,15 @@ func (r *run) reverse(ctx context.Context) (report.Result, error) {
 	return result, errors.Join(r.removeTopic(ctx, topic), r.Drop(ctx, s))
 }
 
-// reverseByHand counts time from the first batch, for joining a group is no
-// part of the work.
+// reverseByHand counts time as timed does: joining a group is no part of the
+// work.
 func (r *run) reverseByHand(ctx context.Context, s *world.Service, topic string) (float64, error) {
 	if err := yardstick.PrepareReverse(ctx, s.Conn); err != nil {
 		return 0, err
 	}
 	var begun time.Time
-	before := 0
-	err := yardstick.FromKafka(ctx, s.Conn, r.Kafka.Seeds(), topic, r.Kafka.NewGroup(), r.options.Events, func(moved int) {
-		begun, before = time.Now(), moved
-	})
-	return turns.Since(r.options.Events-before, begun), err
+	err := yardstick.FromKafka(ctx, s.Conn, r.Kafka.Seeds(), topic, r.Kafka.NewGroup(), r.options.Events, func() { begun = time.Now() })
+	return turns.Since(r.options.Events, begun), err
 }
 
 // reverseByRelay gives the running relay an inbox and a pipeline. An offset is

@@ -11,8 +11,9 @@ import (
 )
 
 // ToKafka does what Forward does with a topic for the subject: it produces
-// asynchronously and idempotently, to all replicas that are in sync.
-func ToKafka(ctx context.Context, db *pgx.Conn, brokers []string, topic string, headers Headers) (int, error) {
+// asynchronously and idempotently, to all replicas that are in sync. It calls
+// begun once the first page is stored, when it has long been connected.
+func ToKafka(ctx context.Context, db *pgx.Conn, brokers []string, topic string, headers Headers, begun func()) (int, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.MaxBufferedRecords(2*page))
 	if err != nil {
 		return 0, err
@@ -31,6 +32,9 @@ func ToKafka(ctx context.Context, db *pgx.Conn, brokers []string, topic string, 
 		// It waits for all promises, and for no more records to send along.
 		if err := errors.Join(client.Flush(ctx), failed); err != nil {
 			return moved, fmt.Errorf("produce: %w", err)
+		}
+		if moved == 0 {
+			begun()
 		}
 		last = events[len(events)-1].id
 		moved += len(events)
@@ -58,9 +62,9 @@ func recordOf(e *event, headers Headers) *kgo.Record {
 }
 
 // FromKafka polls a topic as a group, inserts each batch by one statement and
-// commits its offsets, until it has the number that is wanted. It calls first
-// with the number of events of the first batch, once that is committed.
-func FromKafka(ctx context.Context, db *pgx.Conn, brokers []string, topic, group string, wanted int, first func(moved int)) error {
+// commits its offsets, until it has the number that is wanted. It calls begun
+// when it commits those of the first batch, and has long joined the group.
+func FromKafka(ctx context.Context, db *pgx.Conn, brokers []string, topic, group string, wanted int, begun func()) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumerGroup(group),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit())
 	if err != nil {
@@ -80,11 +84,11 @@ func FromKafka(ctx context.Context, db *pgx.Conn, brokers []string, topic, group
 		if _, err := db.Exec(ctx, reverseInsertSQL, c.eventIDs, c.sources, c.streams, c.keys, c.ops, c.types, c.payloads); err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
+		if moved == 0 {
+			begun()
+		}
 		if err := client.CommitUncommittedOffsets(ctx); err != nil {
 			return fmt.Errorf("commit the offsets: %w", err)
-		}
-		if moved == 0 {
-			first(len(c.eventIDs))
 		}
 		moved += len(c.eventIDs)
 	}
