@@ -132,7 +132,7 @@ func (c *Cluster) Restart(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, startTimeout)
 	defer cancel()
-	if err := c.Cluster.Start(ctx); err != nil {
+	if err := c.Start(ctx); err != nil {
 		t.Fatalf("start Kafka again: %v", err)
 	}
 }
