@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/pg-tide/pg-tide/internal/broker/kafka"
+	"github.com/pg-tide/pg-tide/internal/retry"
 )
 
 // Kafka is the broker of a benchmark over Kafka, and what was made in it.
@@ -73,7 +75,16 @@ func (k *Kafka) NewTopic(ctx context.Context, partitions int) (string, error) {
 		return "", fmt.Errorf("create the topic %s: %w", topic, err)
 	}
 	k.topics = append(k.topics, topic)
-	return topic, nil
+	// Brokers and clients hear of it one after the other.
+	for begun := time.Now(); ; {
+		_, err := k.Stored(ctx, topic)
+		if err == nil || !kerr.IsRetriable(err) || time.Since(begun) > connectTimeout {
+			return topic, err
+		}
+		if err := retry.Sleep(ctx, retry.System{}, againPause); err != nil {
+			return "", err
+		}
+	}
 }
 
 // RemoveTopic removes a topic.
@@ -101,7 +112,7 @@ func (k *Kafka) Stored(ctx context.Context, topic string) (int, error) {
 	}
 	stored := 0
 	ends.Each(func(o kadm.ListedOffset) { stored += int(max(o.Offset, 0)) })
-	if err != nil && !kerr.IsRetriable(err) { // the brokers do not know of it yet
+	if err != nil {
 		return 0, fmt.Errorf("ask for the topic: %w", err)
 	}
 	return stored, nil
