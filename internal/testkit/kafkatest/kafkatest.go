@@ -6,7 +6,9 @@ package kafkatest
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -154,7 +156,28 @@ func (c *Cluster) Freeze(t testing.TB) {
 		if err := n.Process().Freeze(); err != nil {
 			t.Fatalf("freeze Kafka: %v", err)
 		}
+		Eventually(t, "all threads of Kafka stand still", func() bool { return stopped(n.Process().PID()) })
 	}
+}
+
+// stopped says whether no thread of a process runs any more: on a busy machine
+// some go on for a moment after the signal, and one may still answer. It is
+// true where the system does not tell.
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return true
+	}
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		if i := strings.LastIndex(string(text), ") "); i >= 0 && !strings.HasPrefix(string(text)[i+len(") "):], "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // Thaw lets frozen brokers go on.
