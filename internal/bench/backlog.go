@@ -22,10 +22,9 @@ const (
 	sampleEvery = 20 * time.Millisecond
 
 	// What the project promises of a relay that starts late.
-	firstWithin     = 1000 // milliseconds
-	backlogMemory   = 150  // MiB
-	backlogSteady   = 0.90 // of the last part's rate to the first part's
-	backlogSections = 10
+	firstWithin   = 1000 // milliseconds
+	backlogMemory = 150  // MiB
+	backlogSteady = 0.90 // of the last tenth's rate to the first tenth's
 )
 
 // measureBacklog starts a relay when a large backlog waits for it already. The
@@ -88,8 +87,7 @@ func measureBacklog(ctx context.Context, b *run) ([]report.Result, error) {
 
 // tenths compares the last tenth of a backlog with its first.
 func tenths(name, of string, rates []float64, promised float64) report.Result {
-	last := len(rates) - 1
-	return report.Compare(name, of, "events/s", report.Contender{Name: "last tenth", Values: rates[last:]},
+	return report.Compare(name, of, "events/s", report.Contender{Name: "last tenth", Values: rates[len(rates)-1:]},
 		report.Contender{Name: "first tenth", Values: rates[:1]}.Beside(promised))
 }
 
@@ -125,20 +123,14 @@ func (b *run) backlogByHand(ctx context.Context, s *world.Service, events int) (
 
 // follow waits until all has arrived and returns the rate of each tenth. So
 // many have arrived already; look is called at every look at the stream.
-func (b *run) follow(ctx context.Context, stream jetstream.Stream, from, events int, look func() error) (rates []float64, err error) {
-	since := time.Now()
-	err = turns.Until(ctx, sampleEvery, func() (bool, error) {
+func (b *run) follow(ctx context.Context, stream jetstream.Stream, from, events int, look func() error) ([]float64, error) {
+	return turns.Tenths(ctx, sampleEvery, from, events, func() (int, error) {
 		info, err := stream.Info(ctx)
 		if err != nil {
-			return false, fmt.Errorf("ask for the stream: %w", err)
+			return 0, fmt.Errorf("ask for the stream: %w", err)
 		}
-		held := int(info.State.Msgs)
-		if held >= (len(rates)+1)*events/backlogSections {
-			rates = append(rates, float64(held-from)/time.Since(since).Seconds())
-			from, since = held, time.Now()
-			b.Progress.Show(fmt.Sprintf("backlog: %d of %d events, %d a second", held, events, int(rates[len(rates)-1])))
-		}
-		return held >= events, look()
+		return int(info.State.Msgs), look()
+	}, func(held int, rate float64) {
+		b.Progress.Show(fmt.Sprintf("backlog: %d of %d events, %d a second", held, events, int(rate)))
 	})
-	return rates, err
 }

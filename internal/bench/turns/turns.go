@@ -58,5 +58,25 @@ func Until(ctx context.Context, every time.Duration, done func() (bool, error)) 
 	}
 }
 
+// Tenths looks again and again at how many of some events have arrived, until
+// all have, and returns the rate of each tenth of them. So many had arrived
+// before; show is told of each tenth.
+func Tenths(ctx context.Context, every time.Duration, from, events int, look func() (held int, err error), show func(held int, rate float64)) (rates []float64, err error) {
+	since := time.Now()
+	err = Until(ctx, every, func() (bool, error) {
+		held, err := look()
+		if err != nil {
+			return false, err
+		}
+		if held >= (len(rates)+1)*events/10 {
+			rates = append(rates, Since(held-from, since))
+			from, since = held, time.Now()
+			show(held, rates[len(rates)-1])
+		}
+		return held >= events, nil
+	})
+	return rates, err
+}
+
 // Since is the rate of what has moved since a time.
 func Since(events int, begun time.Time) float64 { return float64(events) / time.Since(begun).Seconds() }
