@@ -39,6 +39,12 @@ func (c *Catalog) LoadMark(ctx context.Context, pipelineID int64) (message.Mark,
 	return m, seq, nil
 }
 
+// Every so many saves the older marks go, but for the last few.
+const (
+	marksPruned = 100
+	marksKept   = 10
+)
+
 // SaveMark saves m under the number seq. It fails with the verdict superseded
 // when another relay owns the pipeline, and with a retry when somebody else
 // saved under that number.
@@ -48,6 +54,9 @@ func (c *Catalog) SaveMark(ctx context.Context, owner Owner, seq int64, m messag
 		owner.PipelineID, c.relay.ID, owner.Fence, seq, m.Origin, strconv.FormatUint(m.Sequence, 10), strconv.FormatUint(m.Delivery, 10))
 	if err == nil && n == 0 {
 		return superseded(doing)
+	}
+	if err == nil && seq%marksPruned == 0 {
+		_, err = c.exec(ctx, "remove old marks", markPruneSQL, owner.PipelineID, seq-marksKept)
 	}
 	return err
 }

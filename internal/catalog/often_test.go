@@ -96,3 +96,35 @@ func TestAConnectionForgetsTheOldestPreparedStatements(t *testing.T) {
 		t.Errorf("%d statements are kept, want %d", kept, mostPrepared)
 	}
 }
+
+// A statement whose plan for its parameters looks cheaper than the one for all
+// is planned whenever it runs, though it is prepared: that costs more than it does.
+func TestWhatRunsWithEachBatchIsPlannedOnce(t *testing.T) {
+	t.Parallel()
+	dsn, pool := newDatabase(t, 0)
+	out, in := schematest.Forward(t, pool, "o", relayA), schematest.Reverse(t, pool, "i", relayA)
+	c := open(t, dsn, relayA)
+	repeats := &Repeats{}
+	for n := range 30 {
+		position := message.Position{Sequence: int64(n + 1), Snapshot: "10:10:", LastID: 1, Bound: 10, Incarnation: 1}
+		if err := c.SavePosition(t.Context(), OwnerOf(out), position); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SaveMark(t.Context(), OwnerOf(in), int64(n+1), message.Mark{Origin: "s", Sequence: uint64(n), Delivery: uint64(n)}); err != nil {
+			t.Fatal(err)
+		}
+		target := InboxTarget{Owner: OwnerOf(in), InboxID: in.EndpointID, Inbox: in.Endpoint, Repeats: repeats}
+		event := message.Message{EventID: fmt.Sprint(n), Source: "/s", Stream: "s", Op: "insert", EventType: "t", Payload: []byte(`{}`), Headers: []byte(`{}`)}
+		if _, err := c.InsertInbox(t.Context(), target, []message.Message{event}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// PostgreSQL plans five times for the parameters before it decides.
+	const often = `select count(*) from pg_prepared_statements where name like 'stmt_%' and custom_plans > 5`
+	if n := onEachConnection(t, c, often); n != 0 {
+		t.Errorf("%d statements are planned each time", n)
+	}
+	if n := onEachConnection(t, c, `select count(*) from pg_prepared_statements where name like 'stmt_%' and generic_plans > 0`); n < 3 {
+		t.Errorf("%d statements have a plan for all parameters, want 3 at least", n)
+	}
+}

@@ -130,6 +130,9 @@ var maintainIsolationSQL string
 //go:embed queries/mark_load.sql
 var markLoadSQL string
 
+//go:embed queries/mark_prune.sql
+var markPruneSQL string
+
 //go:embed queries/mark_save.sql
 var markSaveSQL string
 

@@ -1,13 +1,10 @@
 -- Saves how far the source is durably taken in, as the next in the sequence, if
 -- the relay still owns the pipeline. It waits for the disk: the source is told
 -- after it, and what the source was told must be here. Older ones go from time
--- to time.
+-- to time, by a statement of their own: one that mostly does nothing is planned
+-- with each save, since a plan for its parameters looks cheaper than one for all.
 --
 -- $1 pipeline, $2 relay, $3 fence, $4 seq, $5 origin, $6 sequence, $7 delivery
-with old as (
-    delete from tide.pipeline_mark k
-    where $4::bigint % 100 = 0 and k.pipeline_id = $1 and k.seq < $4::bigint - 10
-)
 insert into tide.pipeline_mark (pipeline_id, seq, origin, sequence, delivery, timeline)
 select o.pipeline_id, $4::bigint, $5::text, $6::text::numeric, $7::text::numeric, n.timeline
 from tide.pipeline_owner o
