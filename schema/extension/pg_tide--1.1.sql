@@ -4517,7 +4517,7 @@ declare
     mask       jsonb;
     old_values boolean := false;
     -- event ids begin with it, see tide.outbox_publish
-    moment     bytea := substring(int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint) from 3);
+    moment     text := lpad(to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint), 12, '0') || '7';
     condition  jsonpath;
     event_type text;
     -- A statement's rows are published at once, or these many at a time.
@@ -4728,13 +4728,13 @@ begin
                 -- The commonest case, in half the time.
                 if step <> 'moved' then
                     insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
-                    values (capture.part, encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing moment from 1 for 6), 52, 1), 53, 1), 'hex')::uuid, capture.stream,
+                    values (capture.part, (moment || substr(gen_random_uuid()::text, 16))::uuid, capture.stream,
                         case when length(new_keys[1]) not between 1 and 1024 then tide.outbox_capture_refuse_key(tg_relid, new_keys[1]) else new_keys[1] end,
                         step, new_rows[1], '{}');
                 end if;
             elsif step <> 'moved' or new_keys <> old_keys then
                 insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
-                select capture.part, encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing moment from 1 for 6), 52, 1), 53, 1), 'hex')::uuid, capture.stream,
+                select capture.part, (moment || substr(gen_random_uuid()::text, 16))::uuid, capture.stream,
                     case when length(e.key) not between 1 and 1024 then tide.outbox_capture_refuse_key(tg_relid, e.key) else e.key end,
                     e.op,
                     case when whole then e.r else (e.r - leave_out) || mask end
@@ -5379,16 +5379,12 @@ as $$
 declare
     -- An event id begins with the time in milliseconds (version 7 of RFC 9562):
     -- inboxes and brokers index event ids, and ids that come in their order
-    -- cost an inbox a third less than random ones, however large it is. The two bits
-    -- that are set make a version 7 of gen_random_uuid's 4.
-    published pg_catalog.uuid := coalesce(event_id, pg_catalog.encode(
-        pg_catalog.set_bit(pg_catalog.set_bit(
-            pg_catalog.overlay(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()),
-                pg_catalog.substring(pg_catalog.int8send(
-                    (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.int8), 3),
-                1, 6),
-            52, 1), 53, 1),
-        'hex')::pg_catalog.uuid);
+    -- cost an inbox a third less than random ones, however large it is.
+    published pg_catalog.uuid := coalesce(event_id, (
+        pg_catalog.lpad(pg_catalog.to_hex(
+            (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.int8), 12, '0')
+        operator(pg_catalog.||) '7'
+        operator(pg_catalog.||) pg_catalog.substr(pg_catalog.gen_random_uuid()::pg_catalog.text, 16))::pg_catalog.uuid);
 begin
     if stream operator(pg_catalog.=) '' or pg_catalog.length(stream) operator(pg_catalog.>) 255
         or stream operator(pg_catalog.~~) '{%' or stream operator(pg_catalog.~~) '[%'
@@ -5466,10 +5462,8 @@ declare
     -- The event ids of a call share the time and 26 random bits, and count on
     -- from a random number of 44 bits (method 1 of RFC 9562, section 6.2): what
     -- outbox_publish says of their order, and one random number for all.
-    random    text := encode(set_bit(set_bit(
-        overlay(uuid_send(gen_random_uuid())
-            placing substring(int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
-        52, 1), 53, 1), 'hex');
+    random    text := lpad(to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint), 12, '0')
+        || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14);
     first     bigint := ('x' || substr(random, 22))::bit(44)::bigint;
 begin
     if outbox is null or events is null

@@ -48,7 +48,7 @@ declare
     mask       jsonb;
     old_values boolean := false;
     -- event ids begin with it, see tide.outbox_publish
-    moment     bytea := substring(int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint) from 3);
+    moment     text := lpad(to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint), 12, '0') || '7';
     condition  jsonpath;
     event_type text;
     -- A statement's rows are published at once, or these many at a time.
@@ -259,13 +259,13 @@ begin
                 -- The commonest case, in half the time.
                 if step <> 'moved' then
                     insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
-                    values (capture.part, encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing moment from 1 for 6), 52, 1), 53, 1), 'hex')::uuid, capture.stream,
+                    values (capture.part, (moment || substr(gen_random_uuid()::text, 16))::uuid, capture.stream,
                         case when length(new_keys[1]) not between 1 and 1024 then tide.outbox_capture_refuse_key(tg_relid, new_keys[1]) else new_keys[1] end,
                         step, new_rows[1], '{}');
                 end if;
             elsif step <> 'moved' or new_keys <> old_keys then
                 insert into tide.outbox_event (part, event_id, stream, key, op, payload, headers)
-                select capture.part, encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing moment from 1 for 6), 52, 1), 53, 1), 'hex')::uuid, capture.stream,
+                select capture.part, (moment || substr(gen_random_uuid()::text, 16))::uuid, capture.stream,
                     case when length(e.key) not between 1 and 1024 then tide.outbox_capture_refuse_key(tg_relid, e.key) else e.key end,
                     e.op,
                     case when whole then e.r else (e.r - leave_out) || mask end

@@ -27,16 +27,12 @@ as $$
 declare
     -- An event id begins with the time in milliseconds (version 7 of RFC 9562):
     -- inboxes and brokers index event ids, and ids that come in their order
-    -- cost an inbox a third less than random ones, however large it is. The two bits
-    -- that are set make a version 7 of gen_random_uuid's 4.
-    published pg_catalog.uuid := coalesce(event_id, pg_catalog.encode(
-        pg_catalog.set_bit(pg_catalog.set_bit(
-            pg_catalog.overlay(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()),
-                pg_catalog.substring(pg_catalog.int8send(
-                    (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.int8), 3),
-                1, 6),
-            52, 1), 53, 1),
-        'hex')::pg_catalog.uuid);
+    -- cost an inbox a third less than random ones, however large it is.
+    published pg_catalog.uuid := coalesce(event_id, (
+        pg_catalog.lpad(pg_catalog.to_hex(
+            (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) operator(pg_catalog.*) 1000)::pg_catalog.int8), 12, '0')
+        operator(pg_catalog.||) '7'
+        operator(pg_catalog.||) pg_catalog.substr(pg_catalog.gen_random_uuid()::pg_catalog.text, 16))::pg_catalog.uuid);
 begin
     if stream operator(pg_catalog.=) '' or pg_catalog.length(stream) operator(pg_catalog.>) 255
         or stream operator(pg_catalog.~~) '{%' or stream operator(pg_catalog.~~) '[%'

@@ -22,10 +22,8 @@ declare
     -- The event ids of a call share the time and 26 random bits, and count on
     -- from a random number of 44 bits (method 1 of RFC 9562, section 6.2): what
     -- outbox_publish says of their order, and one random number for all.
-    random    text := encode(set_bit(set_bit(
-        overlay(uuid_send(gen_random_uuid())
-            placing substring(int8send((date_part('epoch', clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6),
-        52, 1), 53, 1), 'hex');
+    random    text := lpad(to_hex((date_part('epoch', clock_timestamp()) * 1000)::bigint), 12, '0')
+        || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14);
     first     bigint := ('x' || substr(random, 22))::bit(44)::bigint;
 begin
     if outbox is null or events is null
