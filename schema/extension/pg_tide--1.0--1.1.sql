@@ -227,6 +227,21 @@ comment on column tide.inbox_message.next_attempt_at is 'Not to be had before th
 comment on column tide.inbox_message.lease_token is 'The lease that a worker has on the message; null when nobody has.';
 comment on column tide.inbox_message.leased_by is 'Who has the lease.';
 
+-- tables/0014_outbox_received.sql
+
+-- Event ids that an outbox got from another database. Written by
+-- tide.outbox_receive in the transaction that publishes the event, and removed
+-- by tide.maintain. No foreign key: it would be asked for each event, and the
+-- number of a dropped outbox is never given again.
+create table tide.outbox_received (
+    outbox_id   integer     not null,
+    event_id    uuid        not null,
+    received_at timestamptz not null default now(),
+    primary key (outbox_id, event_id)
+);
+create index outbox_received_received_at_idx on tide.outbox_received (received_at);
+comment on table tide.outbox_received is 'Event ids that outboxes got from other databases, so that a repeat is refused.';
+
 -- functions/adopt.sql
 
 -- What somebody decides after a restore. Locks: the pipeline's row, its owner's.
@@ -2938,6 +2953,8 @@ begin
         return;
     end if;
     delete from tide.relay_instance i where i.heartbeat_at < clock_timestamp() - interval '1 hour';
+    -- Called once a minute, this keeps pace with a thousand events a second.
+    perform tide.outbox_received_forget(60000);
 
     -- As tide.outbox_create does, and for its reason: a restored dump and an
     -- upgrade bring outboxes that nobody has analyzed.
@@ -5395,6 +5412,93 @@ $$;
 comment on function tide.outbox_publish_refuse(text, text, jsonb, jsonb, text, text) is
 'Raises the error for what tide.outbox_publish does not take.';
 
+-- functions/outbox_receive.sql
+
+-- Publishing what comes from another database: once for each event id.
+
+-- Publishes the events whose ids the outbox does not know from earlier calls, in
+-- the caller's transaction and with the caller's rights, and returns how many.
+--
+-- Two sessions with the same events, as a relay that was superseded and its
+-- successor are: the second waits at the primary key for the first's commit,
+-- and then knows them. Had they looked before they wrote, both would publish.
+--
+-- Locks: as tide.outbox_publish_many, and the rows of tide.outbox_received.
+create or replace function tide.outbox_receive(
+    outbox    text,
+    event_ids uuid[],
+    payloads  jsonb[],
+    streams   text[],
+    headers   jsonb[],
+    keys      text[],
+    ops       text[]
+) returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    receiver integer;
+    added    uuid[];
+begin
+    select o.id into receiver from tide.outbox o where o.name = outbox_receive.outbox;
+    if receiver is null then
+        perform tide.refuse_unknown('outbox', outbox, array(select o.name from tide.outbox o));
+    end if;
+    with fresh as (
+        insert into tide.outbox_received (outbox_id, event_id)
+        select receiver, e.id from unnest(event_ids) e (id)
+        on conflict do nothing
+        returning event_id
+    )
+    select array_agg(f.event_id) into added from fresh f;
+    if added is null then
+        return 0;
+    end if;
+    if cardinality(added) < cardinality(event_ids) then
+        select array_agg(e.id order by e.place), array_agg(e.payload order by e.place), array_agg(e.stream order by e.place),
+               array_agg(e.headers order by e.place), array_agg(e.key order by e.place), array_agg(e.op order by e.place)
+        into event_ids, payloads, streams, headers, keys, ops
+        from (
+            select distinct on (a.id) a.*
+            from unnest(event_ids, payloads, streams, outbox_receive.headers, keys, ops)
+                with ordinality a (id, payload, stream, headers, key, op, place)
+            where a.id = any(added)
+            order by a.id, a.place
+        ) e;
+    end if;
+    perform tide.outbox_publish_many(outbox, payloads, streams, headers, keys, ops, event_ids);
+    return cardinality(added);
+end
+$$;
+comment on function tide.outbox_receive(text, uuid[], jsonb[], text[], jsonb[], text[], text[]) is
+'Called by a relay that moves events from another database: publishes, with their event ids, those that the outbox did not get before, in the order of the arrays, and returns how many.';
+
+-- Removes event ids that are older than a day and than the longest retention;
+-- a relay that sends again what is older would publish it again.
+create or replace function tide.outbox_received_forget(max_ids integer) returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    forgotten bigint;
+begin
+    delete from tide.outbox_received r
+    where r.ctid = any(array(
+        select o.ctid
+        from tide.outbox_received o
+        where o.received_at < clock_timestamp() - greatest((select max(x.retention) from tide.outbox x), interval '1 day')
+        order by o.received_at
+        limit max_ids
+        for update skip locked));
+    get diagnostics forgotten = row_count;
+    return forgotten;
+end
+$$;
+comment on function tide.outbox_received_forget(integer) is
+'Removes the oldest event ids that outboxes got from other databases, and returns how many.';
+
 -- functions/outbox_retention.sql
 
 -- Retention: an outbox's partitions as a ring. The current one takes new
@@ -6715,7 +6819,7 @@ begin
             ('function', 'execute', '{inbox_status}', '{tide_consumer, tide_operator, tide_reader}'),
             ('function', 'execute', '{outbox_status, pipeline_pending, relay_get_config, relay_list_configs}',
                 '{tide_operator, tide_reader}'),
-            ('function', 'execute', '{inbox_enter, inbox_leave}', '{tide_relay}'),
+            ('function', 'execute', '{inbox_enter, inbox_leave, outbox_receive}', '{tide_relay}'),
             ('function', 'execute', '{maintain, inbox_maintain}', '{tide_operator, tide_relay}'),
             ('function', 'execute', '{pipeline_oldest}', '{tide_operator, tide_reader, tide_relay}'),
             ('function', 'execute', '{node_id, node_check, node_here, position_beyond}', '{tide_relay}'),
@@ -6725,7 +6829,7 @@ begin
             -- What a capture's trigger calls runs as the schema's owner.
             ('function', 'none', '{outbox_capture_reorder, outbox_capture_refuse, outbox_capture_refuse_key, outbox_capture_refuse_old}', '{}'),
             ('function', 'none', '{outbox_turn, outbox_overdue, outbox_part_done, outbox_part_empty, publishing_now,
-                outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
+                outbox_received_forget, outbox_find, outbox_take_part, outbox_switch, outbox_describe, outbox_publish,
                 outbox_publish_refuse, outbox_publish_many, outbox_publish_many_refuse, may_publish, role_name, publishing_grant, publishing_revoke, publishing_functions,
                 check_name, check_retention, refuse_unknown, nearest_name, edit_distance,
                 inbox_create_partition, inbox_create_part, inbox_delete_trigger, inbox_convert_partition, extension_release,
@@ -6751,6 +6855,7 @@ begin
             ('table', 'select', '{outbox_publisher, inbox_message_0}', '{}'),
             ('table', 'select', '{outbox_id_seq, inbox_id_seq, pipeline_id_seq}', '{}'),
             ('table', 'select', '{outbox_event_id_seq}', '{tide_relay}'),
+            ('table', 'select, insert', '{outbox_received}', '{tide_relay}'),
             ('table', 'select, usage', '{inbox_message_id_seq, dead_letter_id_seq}', '{tide_relay}'),
             ('table', 'insert', '{inbox_message}', '{tide_relay}'),
             ('table', 'insert, update, delete', '{relay_instance, pipeline_owner, pipeline_state, dead_letter}', '{tide_relay}'),

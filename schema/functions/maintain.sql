@@ -30,6 +30,8 @@ begin
         return;
     end if;
     delete from tide.relay_instance i where i.heartbeat_at < clock_timestamp() - interval '1 hour';
+    -- Called once a minute, this keeps pace with a thousand events a second.
+    perform tide.outbox_received_forget(60000);
 
     -- As tide.outbox_create does, and for its reason: a restored dump and an
     -- upgrade bring outboxes that nobody has analyzed.
