@@ -62,8 +62,9 @@ var rules = map[string]rule{
 		outside: []string{"github.com/standard-webhooks/standard-webhooks"}},
 	"internal/connector/kafka": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline"},
 		outside: []string{kafka}},
-	"internal/connector/outbox": {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
-	"internal/connector/inbox":  {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
+	"internal/connector/outbox":   {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
+	"internal/connector/inbox":    {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
+	"internal/connector/postgres": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/catalog"}, outside: []string{pgx}},
 
 	"internal/wire": {ours: []string{"internal/message", "internal/delivery", "internal/config"}},
 	"internal/transform": {ours: []string{"internal/message", "internal/delivery", "internal/config"},

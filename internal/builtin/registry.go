@@ -50,7 +50,7 @@ type Technology struct {
 
 // Technologies lists all that is in the binary.
 func Technologies() []Technology {
-	return []Technology{natsTechnology(), kafkaTechnology(), webhookTechnology()}
+	return []Technology{natsTechnology(), kafkaTechnology(), pgInboxTechnology(), pgOutboxTechnology(), webhookTechnology()}
 }
 
 // A request for each event takes long: what is cut off when a relay stops is

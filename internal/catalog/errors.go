@@ -39,6 +39,29 @@ type target struct {
 	port     uint16
 	database string
 	user     string
+	// setting is where people say which database it is; empty for the relay's own.
+	setting string
+}
+
+// key names what says where the database is.
+func (t target) key() string {
+	if t.setting == "" {
+		return "--postgres-url"
+	}
+	return t.setting
+}
+
+// password names where its password comes from.
+func (t target) password() string {
+	if t.setting == "" {
+		return "--postgres-url, PGPASSWORD or the password file"
+	}
+	return t.setting + " or the key password"
+}
+
+// grantHint is for a role that lacks what a relay needs.
+func grantHint(where target) string {
+	return fmt.Sprintf("as an administrator: grant tide_relay to %s", pgx.Identifier{where.user}.Sanitize())
 }
 
 func targetOf(config *pgx.ConnConfig) target {
@@ -125,19 +148,24 @@ func explainServer(where target, doing string, pgErr *pgconn.PgError, err error)
 	switch pgErr.Code {
 	case "28P01":
 		e.Problem = fmt.Sprintf("the password of role %q was not accepted by %s", where.user, where)
-		e.Hint = "check the password in --postgres-url, PGPASSWORD or the password file"
+		e.Hint = "check the password in " + where.password()
 	case "28000":
 		e.Problem = fmt.Sprintf("role %q may not connect to %s: %s", where.user, where, pgErr.Message)
 		e.Hint = "check that the role exists and what pg_hba.conf asks for"
 	case "3D000":
 		e.Problem = fmt.Sprintf("%s does not exist", where)
-		e.Hint = "create it, or correct the name in --postgres-url"
+		e.Hint = "create it, or correct the name in " + where.key()
 	case "42501":
 		e.Problem = fmt.Sprintf("%s: role %q has no right: %s", doing, where.user, pgErr.Message)
-		e.Hint = fmt.Sprintf("as an administrator: grant tide_relay to %s", pgx.Identifier{where.user}.Sanitize())
+		if e.Hint = pgErr.Hint; e.Hint == "" {
+			e.Hint = grantHint(where)
+		}
 	case "25006":
 		e.Problem = fmt.Sprintf("%s: %s is read-only", doing, where)
-		e.Hint = "point --postgres-url at the primary"
+		e.Hint = "point " + where.key() + " at the primary"
+	case "42704": // the schema's own word for an outbox or inbox that is not there
+		e.Problem = fmt.Sprintf("%s: %s in %s", doing, pgErr.Message, where)
+		e.Hint = pgErr.Hint
 	case "3F000", "42P01", "42883", "42703":
 		e.Problem = fmt.Sprintf("%s: the schema tide in %s is missing or of another version: %s", doing, where, pgErr.Message)
 		e.Hint = "run `pg-tide install`: it installs what is missing and upgrades what is old"

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/fault"
@@ -21,6 +22,8 @@ type InboxTarget struct {
 	Inbox   string
 	// Repeats is kept from one batch to the next; nil expects repeats each time.
 	Repeats *Repeats
+	// peer says that it is in another database than the pipeline's.
+	peer bool
 }
 
 // Repeats says whether the messages of a batch may be known to the inbox. To
@@ -111,7 +114,7 @@ const uniqueViolation = "23505"
 // default is stricter, the transaction is begun and ended
 // expressly, at the price of two round trips.
 func (c *Catalog) insertIsolated(ctx context.Context, to InboxTarget, messages []message.Message, repeats bool) (added int, err error) {
-	sql := inboxQuery(to.Inbox, repeats)
+	sql := inboxQuery(to, repeats)
 	if !c.strictIsolation.Load() {
 		err = c.often(ctx, func(conn *pgx.Conn) (err error) {
 			added, err = c.insertInbox(ctx, conn, sql, to, messages)
@@ -228,58 +231,25 @@ func publishedBetween(messages []message.Message) (oldest, newest *time.Time) {
 
 // inboxQuery puts the inbox's name where the statement has {0}, and takes out
 // the look for repeats where none is expected.
-func inboxQuery(inbox string, repeats bool) string {
-	sql := strings.Replace(fenced(inboxInsertSQL), `"{0}_inbox"`, pgx.Identifier{inbox + "_inbox"}.Sanitize(), 1)
+func inboxQuery(to InboxTarget, repeats bool) string {
+	sql := fenced(inboxInsertSQL)
+	if to.peer {
+		sql = peerInboxInsertSQL
+	}
+	sql = strings.Replace(sql, `"{0}_inbox"`, pgx.Identifier{to.Inbox + "_inbox"}.Sanitize(), 1)
 	if !repeats {
 		sql = strings.Replace(sql, "    on conflict do nothing\n", "", 1)
 	}
 	return sql
 }
 
-// findUninsertable tries halves, and halves of halves, in a transaction that
-// is rolled back, until it knows each message that is refused.
+// findUninsertable finds the messages that the inbox refuses.
 func (c *Catalog) findUninsertable(ctx context.Context, to InboxTarget, messages []message.Message) (map[int]error, error) {
-	tx, err := c.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return nil, err
-	}
-	// Nothing of the search stays, whatever happens.
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	failed := map[int]error{}
-	var search func(from, until int) error
-	search = func(from, until int) error {
-		err := c.tryInsert(ctx, tx, to, messages[from:until])
-		switch {
-		case err == nil:
-			return nil
-		case !isDataError(err):
-			return err
-		case until-from == 1:
-			failed[from] = delivery.Reject(uninsertable(to.Inbox, err))
-			return nil
-		}
-		middle := (from + until) / 2
-		if err := search(from, middle); err != nil {
-			return err
-		}
-		return search(middle, until)
-	}
-	if err := search(0, len(messages)); err != nil {
-		return nil, err
-	}
-	return failed, nil
-}
-
-func (c *Catalog) tryInsert(ctx context.Context, tx pgx.Tx, to InboxTarget, messages []message.Message) error {
-	attempt, err := tx.Begin(ctx)
-	if err != nil {
+	sql := inboxQuery(to, true)
+	return c.findRefused(ctx, len(messages), func(tx pgx.Tx, from, until int) error {
+		_, err := c.insertInbox(ctx, tx, sql, to, messages[from:until])
 		return err
-	}
-	_, err = c.insertInbox(ctx, attempt, inboxQuery(to.Inbox, true), to, messages)
-	if rolled := attempt.Rollback(ctx); rolled != nil {
-		return rolled
-	}
-	return err
+	}, func(err error) error { return uninsertable(to.Inbox, err) })
 }
 
 // isDataError says that a value is the reason: the same statement would fail
@@ -291,7 +261,11 @@ func isDataError(err error) bool {
 
 // uninsertable says in words why a message can never be in an inbox.
 func uninsertable(inbox string, err error) error {
-	reason := "a value is refused"
+	return &Error{Problem: fmt.Sprintf("inbox %q cannot take the message: %s", inbox, reasonOf(err)), Err: err}
+}
+
+func reasonOf(err error) (reason string) {
+	reason = "a value is refused"
 	switch sqlState(err) {
 	case "22P02":
 		reason = "the payload is not JSON"
@@ -305,6 +279,11 @@ func uninsertable(inbox string, err error) error {
 		reason = "the payload is nested too deeply"
 	case "54000":
 		reason = "the event id or a part of the payload is too long"
+	case "22023", "22004":
+		var pgErr *pgconn.PgError
+		if as(err, &pgErr) {
+			reason = pgErr.Message
+		}
 	}
-	return &Error{Problem: fmt.Sprintf("inbox %q cannot take the message: %s", inbox, reason), Err: err}
+	return reason
 }

@@ -150,3 +150,24 @@ var inboxExtendSQL string
 
 //go:embed queries/inbox_release.sql
 var inboxReleaseSQL string
+
+//go:embed queries/peer_check.sql
+var peerCheckSQL string
+
+//go:embed queries/peer_inbox.sql
+var peerInboxSQL string
+
+//go:embed queries/peer_inbox_insert.sql
+var peerInboxInsertSQL string
+
+//go:embed queries/peer_outbox.sql
+var peerOutboxSQL string
+
+//go:embed queries/peer_outbox_receive.sql
+var peerOutboxReceiveSQL string
+
+//go:embed queries/peer_inbox_knows.sql
+var peerInboxKnowsSQL string
+
+//go:embed queries/peer_outbox_knows.sql
+var peerOutboxKnowsSQL string

@@ -708,7 +708,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
     values
-    ('common', 'forward', 'sink_type', 'string', null::text, '{nats,kafka,webhook}'::text[], true),
+    ('common', 'forward', 'sink_type', 'string', null::text, '{nats,kafka,pg_inbox,pg_outbox,webhook}'::text[], true),
     ('common', 'forward', 'batch_size', 'integer', null, null, false),
     ('common', 'forward', 'lanes', 'integer', null, null, false),
     ('common', 'forward', 'wire_format', 'string', null, '{native,cloudevents,debezium,raw}', false),
@@ -869,6 +869,18 @@ as $$
     ('kafka', 'reverse', 'partitions', 'integer', null, null, false),
     ('kafka', 'reverse', 'replication_factor', 'integer', null, null, false),
     ('kafka', 'reverse', 'min_insync_replicas', 'integer', null, null, false),
+    ('pg_inbox', 'forward', 'url', 'string', null, null, true),
+    ('pg_inbox', 'forward', 'password', 'string', null, null, false),
+    ('pg_inbox', 'forward', 'tls_ca_file', 'string', null, null, false),
+    ('pg_inbox', 'forward', 'tls_cert_file', 'string', null, null, false),
+    ('pg_inbox', 'forward', 'tls_key_file', 'string', null, null, false),
+    ('pg_inbox', 'forward', 'inbox', 'string', null, null, true),
+    ('pg_outbox', 'forward', 'url', 'string', null, null, true),
+    ('pg_outbox', 'forward', 'password', 'string', null, null, false),
+    ('pg_outbox', 'forward', 'tls_ca_file', 'string', null, null, false),
+    ('pg_outbox', 'forward', 'tls_cert_file', 'string', null, null, false),
+    ('pg_outbox', 'forward', 'tls_key_file', 'string', null, null, false),
+    ('pg_outbox', 'forward', 'outbox', 'string', null, null, true),
     ('webhook', 'forward', 'url', 'string', null, null, true),
     ('webhook', 'forward', 'signing_secret', 'string', null, null, false),
     ('webhook', 'forward', 'previous_signing_secret', 'string', null, null, false),
