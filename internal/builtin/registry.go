@@ -2,10 +2,12 @@ package builtin
 
 import (
 	"log/slog"
+	"os"
 
 	"github.com/pg-tide/pg-tide/internal/config"
 	"github.com/pg-tide/pg-tide/internal/connector/kafka"
 	"github.com/pg-tide/pg-tide/internal/connector/nats"
+	"github.com/pg-tide/pg-tide/internal/connector/stdio"
 	"github.com/pg-tide/pg-tide/internal/connector/webhook"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
 	"github.com/pg-tide/pg-tide/internal/relay"
@@ -28,7 +30,8 @@ type Technology struct {
 	Title string
 	// SinkFields and SourceFields declare the keys; nil where there is no such end.
 	SinkFields, SourceFields func() []config.Field
-	// TemplateKey is the sink's key that holds the destination template.
+	// TemplateKey is the sink's key that holds the destination template; empty
+	// where all events go to one place.
 	TemplateKey string
 	// AtomicKey is the sink's key that asks for transactions to be kept whole;
 	// empty when it has none. AtomicBatch is how many events it can store at
@@ -44,13 +47,18 @@ type Technology struct {
 	Destination func(destination string) error
 	// Spelling is how the transport writes CloudEvents attributes.
 	Spelling func() wire.Spelling
-	Sink     func(values config.Values, ends Ends) (relay.Sink, error)
-	Source   func(values config.Values, ends Ends) (relay.Source, error)
+	// Structured says that events are always in CloudEvents' structured mode:
+	// there is no place for headers.
+	Structured bool
+	Sink       func(values config.Values, ends Ends) (relay.Sink, error)
+	Source     func(values config.Values, ends Ends) (relay.Source, error)
 }
 
 // Technologies lists all that is in the binary.
 func Technologies() []Technology {
-	return []Technology{natsTechnology(), kafkaTechnology(), pgInboxTechnology(), pgOutboxTechnology(), webhookTechnology()}
+	return []Technology{natsTechnology(), kafkaTechnology(), pgInboxTechnology(), pgOutboxTechnology(),
+		stdoutTechnology(stdio.NewOutput(os.Stdout)), fileTechnology(), stdinTechnology(stdio.NewInput(os.Stdin)),
+		webhookTechnology()}
 }
 
 // A request for each event takes long: what is cut off when a relay stops is

@@ -20,8 +20,11 @@ type way struct {
 // compileWay compiles expressions, routing and wire format.
 func compileWay(values config.Values, technology *Technology, forward bool) (way, error) {
 	var w way
-	var err error
-	if w.codec, err = wire.New(values.String("wire_format"), technology.Spelling()); err != nil {
+	format, err := formatOf(values, technology)
+	if err != nil {
+		return way{}, err
+	}
+	if w.codec, err = wire.New(format, technology.Spelling()); err != nil {
 		return way{}, err
 	}
 	t := values.Object("transform")
@@ -31,6 +34,19 @@ func compileWay(values config.Values, technology *Technology, forward bool) (way
 	}
 	w.router, err = compileRouter(values, technology)
 	return w, err
+}
+
+// formatOf is the wire format that events have. Where there is no place for
+// headers, all that is known of an event is in its body.
+func formatOf(values config.Values, technology *Technology) (string, error) {
+	format := values.String("wire_format")
+	if !technology.Structured {
+		return format, nil
+	}
+	if format != wire.FormatNative && format != wire.FormatCloudEvents {
+		return "", fmt.Errorf("key %q is %q, but a line of %s is a structured CloudEvent, whose wire format is %q; leave the key out", "wire_format", format, technology.Name, wire.FormatCloudEvents)
+	}
+	return wire.FormatCloudEvents, nil
 }
 
 // templates are the texts of all destination templates.
@@ -46,7 +62,10 @@ func (w way) templates() []string {
 // template that it may choose must make a destination of the technology.
 func compileRouter(values config.Values, technology *Technology) (*transform.Router, error) {
 	routing := values.Object("routing")
-	unmatched := transform.Unmatched{To: values.String(technology.TemplateKey), Drop: routing.Bool("drop_unmatched")}
+	unmatched := transform.Unmatched{To: technology.Name, Drop: routing.Bool("drop_unmatched")}
+	if technology.TemplateKey != "" {
+		unmatched.To = values.String(technology.TemplateKey)
+	}
 	if routing.Has("default") {
 		unmatched.To = routing.String("default")
 		switch {

@@ -21,21 +21,21 @@ type Codec interface {
 
 // The names of the formats in a configuration.
 const (
-	formatNative      = "native"
-	formatCloudEvents = "cloudevents"
+	FormatNative      = "native"
+	FormatCloudEvents = "cloudevents"
 	formatDebezium    = "debezium"
 	formatRaw         = "raw"
 )
 
 // Formats lists the names of all formats, the default first.
-func Formats() []string { return []string{formatNative, formatCloudEvents, formatDebezium, formatRaw} }
+func Formats() []string { return []string{FormatNative, FormatCloudEvents, formatDebezium, formatRaw} }
 
 // New returns the format of that name.
 func New(format string, spelling Spelling) (Codec, error) {
 	switch format {
-	case formatNative:
+	case FormatNative:
 		return Binary{spelling}, nil
-	case formatCloudEvents:
+	case FormatCloudEvents:
 		return Structured{spelling}, nil
 	case formatDebezium:
 		return Debezium{spelling}, nil

@@ -40,7 +40,7 @@ func codecs(t interface{ Fatal(args ...any) }, s Spelling) map[string]Codec {
 // says when and where it came.
 func carried(format string, m message.Message, e *message.Envelope) message.Message {
 	m.OutboxID = 0
-	if format == formatNative || format == formatCloudEvents {
+	if format == FormatNative || format == FormatCloudEvents {
 		return m
 	}
 	m.Source, m.Outbox, m.Time = "nats:S", "", e.Time

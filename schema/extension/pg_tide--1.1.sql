@@ -664,10 +664,11 @@ declare
     type_key  text := case direction when 'forward' then 'sink_type' else 'source_type' end;
     wrong_key text := case direction when 'forward' then 'source_type' else 'sink_type' end;
     known     text[] := array(
-        select distinct k.technology
+        select c.choice
         from tide.config_keys() k
-        where k.technology <> 'common' and coalesce(k.direction, config_technology.direction) = config_technology.direction
-        order by k.technology);
+        cross join unnest(k.choices) c (choice)
+        where k.technology = 'common' and k.key = type_key
+        order by c.choice);
     chosen    text := config ->> type_key;
 begin
     if config ? wrong_key then
@@ -965,7 +966,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
     values
-    ('common', 'forward', 'sink_type', 'string', null::text, '{nats,kafka,pg_inbox,pg_outbox,webhook}'::text[], true),
+    ('common', 'forward', 'sink_type', 'string', null::text, '{nats,kafka,pg_inbox,pg_outbox,stdout,file,webhook}'::text[], true),
     ('common', 'forward', 'batch_size', 'integer', null, null, false),
     ('common', 'forward', 'lanes', 'integer', null, null, false),
     ('common', 'forward', 'wire_format', 'string', null, '{native,cloudevents,debezium,raw}', false),
@@ -986,7 +987,7 @@ as $$
     ('common', 'forward', 'routing.rules', 'array', null, null, false),
     ('common', 'forward', 'routing.default', 'string', null, null, false),
     ('common', 'forward', 'routing.drop_unmatched', 'boolean', null, null, false),
-    ('common', 'reverse', 'source_type', 'string', null, '{nats,kafka}', true),
+    ('common', 'reverse', 'source_type', 'string', null, '{nats,kafka,stdin}', true),
     ('common', 'reverse', 'batch_size', 'integer', null, null, false),
     ('common', 'reverse', 'lanes', 'integer', null, null, false),
     ('common', 'reverse', 'wire_format', 'string', null, '{native,cloudevents,debezium,raw}', false),
@@ -1138,6 +1139,7 @@ as $$
     ('pg_outbox', 'forward', 'tls_cert_file', 'string', null, null, false),
     ('pg_outbox', 'forward', 'tls_key_file', 'string', null, null, false),
     ('pg_outbox', 'forward', 'outbox', 'string', null, null, true),
+    ('file', 'forward', 'path', 'string', null, null, true),
     ('webhook', 'forward', 'url', 'string', null, null, true),
     ('webhook', 'forward', 'signing_secret', 'string', null, null, false),
     ('webhook', 'forward', 'previous_signing_secret', 'string', null, null, false),

@@ -52,10 +52,11 @@ declare
     type_key  text := case direction when 'forward' then 'sink_type' else 'source_type' end;
     wrong_key text := case direction when 'forward' then 'source_type' else 'sink_type' end;
     known     text[] := array(
-        select distinct k.technology
+        select c.choice
         from tide.config_keys() k
-        where k.technology <> 'common' and coalesce(k.direction, config_technology.direction) = config_technology.direction
-        order by k.technology);
+        cross join unnest(k.choices) c (choice)
+        where k.technology = 'common' and k.key = type_key
+        order by c.choice);
     chosen    text := config ->> type_key;
 begin
     if config ? wrong_key then
