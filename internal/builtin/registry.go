@@ -58,22 +58,7 @@ type Technology struct {
 func Technologies() []Technology {
 	return []Technology{natsTechnology(), kafkaTechnology(), pgInboxTechnology(), pgOutboxTechnology(),
 		stdoutTechnology(stdio.NewOutput(os.Stdout)), fileTechnology(), stdinTechnology(stdio.NewInput(os.Stdin)),
-		webhookTechnology()}
-}
-
-// A request for each event takes long: what is cut off when a relay stops is
-// sent again, and should be little.
-const webhookBatchSize = 100
-
-func webhookTechnology() Technology {
-	return Technology{
-		Name: "webhook", Title: "HTTP webhook",
-		SinkFields: webhook.SinkFields, TemplateKey: "path_template", BatchSize: webhookBatchSize,
-		Safe: webhook.URLSegment, Destination: webhook.URLPath, Spelling: wire.HTTP,
-		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
-			return webhook.NewSink(values, ends.Templates)
-		},
-	}
+		webhookTechnology(webhook.NewHub())}
 }
 
 func natsTechnology() Technology {

@@ -38,7 +38,7 @@ as $$
     ('common', 'forward', 'routing.rules', 'array', null, null, false),
     ('common', 'forward', 'routing.default', 'string', null, null, false),
     ('common', 'forward', 'routing.drop_unmatched', 'boolean', null, null, false),
-    ('common', 'reverse', 'source_type', 'string', null, '{nats,kafka,stdin}', true),
+    ('common', 'reverse', 'source_type', 'string', null, '{nats,kafka,stdin,webhook}', true),
     ('common', 'reverse', 'batch_size', 'integer', null, null, false),
     ('common', 'reverse', 'lanes', 'integer', null, null, false),
     ('common', 'reverse', 'wire_format', 'string', null, '{native,cloudevents,debezium,raw}', false),
@@ -205,7 +205,25 @@ as $$
     ('webhook', 'forward', 'tls_key_file', 'string', null, null, false),
     ('webhook', 'forward', 'tls_server_name', 'string', null, null, false),
     ('webhook', 'forward', 'path_template', 'string', null, null, false),
-    ('webhook', 'forward', 'path', 'string', 'path_template', null, false)
+    ('webhook', 'forward', 'path', 'string', 'path_template', null, false),
+    ('webhook', 'reverse', 'listen', 'string', null, null, false),
+    ('webhook', 'reverse', 'path', 'string', null, null, false),
+    ('webhook', 'reverse', 'signature', 'string', null, '{standard_webhooks,github,stripe,hmac_sha256,none}', true),
+    ('webhook', 'reverse', 'secret', 'string', null, null, false),
+    ('webhook', 'reverse', 'previous_secret', 'string', null, null, false),
+    ('webhook', 'reverse', 'signature_header', 'string', null, null, false),
+    ('webhook', 'reverse', 'signature_encoding', 'string', null, '{hex,base64}', false),
+    ('webhook', 'reverse', 'signature_prefix', 'string', null, null, false),
+    ('webhook', 'reverse', 'tolerance_seconds', 'integer', null, null, false),
+    ('webhook', 'reverse', 'allow_unsigned', 'boolean', null, null, false),
+    ('webhook', 'reverse', 'id_header', 'string', null, null, false),
+    ('webhook', 'reverse', 'type_header', 'string', null, null, false),
+    ('webhook', 'reverse', 'max_body_bytes', 'integer', null, null, false),
+    ('webhook', 'reverse', 'max_requests_per_second', 'number', null, null, false),
+    ('webhook', 'reverse', 'max_pending', 'integer', null, null, false),
+    ('webhook', 'reverse', 'response_timeout_seconds', 'number', null, null, false),
+    ('webhook', 'reverse', 'tls_cert_file', 'string', null, null, false),
+    ('webhook', 'reverse', 'tls_key_file', 'string', null, null, false)
 $$;
 
 comment on function tide.config_keys() is 'The keys that a pipeline''s configuration may have.';

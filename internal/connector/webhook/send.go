@@ -1,6 +1,3 @@
-// Package webhook posts events to services that speak HTTP, each signed as
-// Standard Webhooks has it. It refuses to follow redirects, to connect to
-// addresses that nobody allowed, and to decide when an event is given up.
 package webhook
 
 import (
