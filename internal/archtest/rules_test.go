@@ -86,6 +86,7 @@ var rules = map[string]rule{
 
 	"internal/bench":           {ours: []string{"internal/bench/", "internal/retry"}, outside: []string{pgx, nats}},
 	"internal/bench/capture":   {},
+	"internal/bench/fanout":    {ours: []string{"internal/bench/report", "internal/bench/world"}, outside: []string{nats}},
 	"internal/bench/load":      {outside: []string{pgx}},
 	"internal/bench/report":    {},
 	"internal/bench/turns":     {ours: []string{"internal/bench/report", "internal/bench/world"}},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pg-tide/pg-tide/internal/bench/fanout"
 	"github.com/pg-tide/pg-tide/internal/bench/kafka"
 	"github.com/pg-tide/pg-tide/internal/bench/report"
 	"github.com/pg-tide/pg-tide/internal/bench/turns"
@@ -22,10 +23,10 @@ type measurement struct {
 
 // over is the same case over a bus.
 func (m *measurement) over(bus string) func(ctx context.Context, b *run) ([]report.Result, error) {
-	if bus == BusKafka {
-		if measure := overKafka(m.name); measure != nil {
-			return func(ctx context.Context, b *run) ([]report.Result, error) { return measure(ctx, b.World, b.kafka()) }
-		}
+	if measure := overKafka(m.name); bus == BusKafka && measure != nil {
+		return with(measure, func(b *run) kafka.Options {
+			return kafka.Options{Events: b.options.Events, Rounds: b.options.Rounds, Sizes: b.options.Sizes, Shape: b.shape()}
+		})
 	}
 	return m.run
 }
@@ -41,6 +42,11 @@ func overKafka(name string) func(context.Context, *world.World, kafka.Options) (
 	return nil
 }
 
+// with is a case that another package measures.
+func with[O any](measure func(context.Context, *world.World, O) ([]report.Result, error), options func(b *run) O) func(context.Context, *run) ([]report.Result, error) {
+	return func(ctx context.Context, b *run) ([]report.Result, error) { return measure(ctx, b.World, options(b)) }
+}
+
 // measurements are all cases, in the order in which they run.
 func measurements() []measurement {
 	return []measurement{
@@ -54,17 +60,14 @@ func measurements() []measurement {
 		{"quiet", "the same on a bus where next to nothing happens", measureQuiet},
 		{"idle", "what twenty pipelines cost that have nothing to do", measureIdle},
 		{"many", "a hundred pipelines, beside one", measureMany},
+		{"fanout", "the second and the tenth pipeline of one outbox, beside the first", with(fanout.Measure, func(b *run) fanout.Options {
+			return fanout.Options{Events: b.options.Events, Size: b.options.Sizes[0], Rounds: b.options.Rounds, Shape: b.shape()}
+		})},
 		{"stranger", "a backlog behind transactions that stay open", measureStranger},
 		{"backlog", "a relay that starts late, before fifty times the events", measureBacklog},
-		{"inbox", "taking and marking in a large inbox", func(ctx context.Context, b *run) ([]report.Result, error) {
-			return working.Inbox(ctx, b.World, b.working())
-		}},
-		{"work", "workers that claim and complete all of an inbox", func(ctx context.Context, b *run) ([]report.Result, error) {
-			return working.Work(ctx, b.World, b.working())
-		}},
-		{churnCase, "fifty times the events through an inbox; only when named", func(ctx context.Context, b *run) ([]report.Result, error) {
-			return working.Churn(ctx, b.World, b.working())
-		}},
+		{"inbox", "taking and marking in a large inbox", with(working.Inbox, (*run).working)},
+		{"work", "workers that claim and complete all of an inbox", with(working.Work, (*run).working)},
+		{churnCase, "fifty times the events through an inbox; only when named", with(working.Churn, (*run).working)},
 	}
 }
 
@@ -98,10 +101,6 @@ type run struct {
 // shape is how the pipelines are configured.
 func (b *run) shape() world.Shape {
 	return world.Shape{Lanes: b.options.Lanes, BatchSize: b.options.BatchSize}
-}
-
-func (b *run) kafka() kafka.Options {
-	return kafka.Options{Events: b.options.Events, Rounds: b.options.Rounds, Sizes: b.options.Sizes, Shape: b.shape()}
 }
 
 func (b *run) working() working.Options {
