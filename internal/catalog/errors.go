@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -114,6 +115,7 @@ func explainConnect(where target, err error) error {
 	hint := "check host, port and firewall, and that the server runs"
 	var dns *net.DNSError
 	var op *net.OpError
+	var unverified *tls.CertificateVerificationError
 	switch {
 	case as(err, &dns):
 		problem = fmt.Sprintf("host %q of %s is not known", where.host, where)
@@ -122,7 +124,7 @@ func explainConnect(where target, err error) error {
 		problem += ": no answer in time"
 	case as(err, &op):
 		problem += ": " + op.Err.Error()
-	case strings.Contains(err.Error(), "TLS"):
+	case strings.Contains(err.Error(), "TLS"), as(err, &unverified):
 		problem += ": " + lastCause(err)
 		hint = "check sslmode, sslrootcert and the server's certificate"
 	default:
