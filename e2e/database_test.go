@@ -174,3 +174,34 @@ func TestMissingInboxOfAnotherDatabaseIsNamedAndFoundOnceItIsThere(t *testing.T)
 		t.Errorf("got %q", got)
 	}
 }
+
+// A target that is put back to an earlier state, as a restore or a promotion
+// does, is sent again what it lost; what it still has is there once.
+func TestTargetDatabaseThatLostItsLastMessagesIsFilledAgain(t *testing.T) {
+	t.Parallel()
+	b := direct(t)
+	b.orders.execute(t, `select tide.relay_delete('orders-to-shipping')`)
+	r := startRelay(t, b.orders.dsn)
+	want := []string{"ORD-001 order.created"}
+	for _, until := range []int{100, 250} {
+		for i := len(want); i < until; i++ {
+			id := fmt.Sprintf("ORD-%04d", 1000+i)
+			b.order(t, id, "order.created")
+			want = append(want, id+" order.created")
+		}
+		b.payments.arrived(t, "payment_triggers", len(want))
+		b.orders.awaitStatus(t, "orders-to-payments", "r.lag_events = 0")
+	}
+	r.stop(t)
+	b.payments.execute(t, `set session_replication_role = replica`)
+	b.payments.execute(t, `delete from tide.payment_triggers_inbox where id > (select min(id) + 149 from tide.payment_triggers_inbox)`)
+	b.payments.execute(t, `reset session_replication_role`)
+	if n := len(b.payments.inbox(t, "payment_triggers")); n != 150 {
+		t.Fatalf("%d messages are left, want 150", n)
+	}
+	startRelay(t, b.orders.dsn)
+	if got := b.payments.arrived(t, "payment_triggers", len(want)); !slices.Equal(got, want) {
+		t.Errorf("payments have %d messages, want %d in order", len(got), len(want))
+	}
+	b.orders.awaitStatus(t, "orders-to-payments", `r.last_error like '%inbox "payment_triggers" of database%has lost events that it had acknowledged%sent again%'`)
+}

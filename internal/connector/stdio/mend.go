@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 )
 
 // mendChunk is how much of a file's end is read at once.
@@ -44,9 +45,9 @@ func tail(file *os.File, size int64) ([]byte, error) {
 			return nil, err
 		}
 		if at := bytes.LastIndexByte(chunk, '\n'); at >= 0 {
-			return append(chunk[at+1:], torn...), nil
+			return slices.Concat(chunk[at+1:], torn), nil
 		}
-		torn = append(chunk, torn...)
+		torn = slices.Concat(chunk, torn)
 		end = from
 	}
 	return torn, nil

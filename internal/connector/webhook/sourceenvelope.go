@@ -160,8 +160,8 @@ func checkBody(header http.Header, body []byte) error {
 		return refuse(http.StatusBadRequest, "the body is empty; send JSON")
 	case !json.Valid(body):
 		var syntax *json.SyntaxError
-		var any json.RawMessage
-		if errors.As(json.Unmarshal(body, &any), &syntax) {
+		var value json.RawMessage
+		if errors.As(json.Unmarshal(body, &value), &syntax) {
 			return refuse(http.StatusBadRequest, "the body is not JSON, at byte %d: %v", syntax.Offset, syntax)
 		}
 		return refuse(http.StatusBadRequest, "the body is not JSON")

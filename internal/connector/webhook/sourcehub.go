@@ -167,5 +167,5 @@ func (d *door) shut(ctx context.Context) {
 	if d.server.Shutdown(ctx) != nil {
 		_ = d.server.Close() // what is cut off comes again
 	}
-	<-d.served
+	_ = <-d.served // that it was shut
 }
