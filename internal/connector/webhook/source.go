@@ -36,7 +36,9 @@ type Source struct {
 // sourceSession is what lies between Open and Close.
 type sourceSession struct {
 	arrivals chan *arrival
-	ended    chan struct{}
+	// ended is closed once cause is set.
+	ended chan struct{}
+	cause error
 }
 
 // arrival is a request whose sender waits.
@@ -71,7 +73,7 @@ func (s *Source) Open(ctx context.Context) error {
 	s.session = &sourceSession{arrivals: make(chan *arrival), ended: make(chan struct{})}
 	s.mu.Unlock()
 	if err := s.hub.join(ctx, s); err != nil {
-		s.end()
+		s.end(err)
 		return err
 	}
 	return nil
@@ -80,15 +82,16 @@ func (s *Source) Open(ctx context.Context) error {
 // Close tells those that wait to come again, and stops listening where nobody
 // else does. It may be called twice, or before Open.
 func (s *Source) Close(ctx context.Context) error {
-	s.end()
+	s.end(errSourceClosed)
 	s.hub.leave(ctx, s)
 	return nil
 }
 
-func (s *Source) end() {
+func (s *Source) end(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.session != nil {
+		s.session.cause = cause
 		close(s.session.ended)
 		s.session = nil
 	}
@@ -111,7 +114,7 @@ func (s *Source) Fetch(ctx context.Context, limit int) (message.Delivery, error)
 	case a := <-session.arrivals:
 		taken = append(taken, a)
 	case <-session.ended:
-		return message.Delivery{}, errSourceClosed
+		return message.Delivery{}, session.cause
 	case <-ctx.Done():
 		return message.Delivery{}, context.Cause(ctx)
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +23,7 @@ import (
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/relay"
+	"github.com/pg-tide/pg-tide/internal/testkit/natstest"
 	"github.com/pg-tide/pg-tide/internal/wire"
 )
 
@@ -410,13 +413,13 @@ func TestASenderWhoseMessageIsNotStoredIsToldToComeAgain(t *testing.T) {
 
 func TestPipelinesShareAnAddressByTheirPaths(t *testing.T) {
 	t.Parallel()
-	hub, listen := webhook.NewHub(), freeAddress(t)
-	first := receiveOn(t, hub, sourceValues{"signature": "none", "listen": listen, "path": "/a"})
-	second := receiveOn(t, hub, sourceValues{"signature": "none", "listen": listen, "path": "/b/c"})
+	hub := webhook.NewHub()
+	first := receiveOn(t, hub, sourceValues{"signature": "none", "path": "/a"})
+	second := receiveOn(t, hub, sourceValues{"signature": "none", "path": "/b/c"})
 	if a, b := first.accepted(t, nil, `1`), second.accepted(t, nil, `2`); string(a.Body) != "1" || string(b.Body) != "2" || b.Destination != "b/c" {
 		t.Errorf("arrived %q and %q", a.Body, b.Body)
 	}
-	same, err := webhook.NewSource(sourceValues{"signature": "none", "listen": listen, "path": "/a"}, "third", hub)
+	same, err := webhook.NewSource(sourceValues{"signature": "none", "path": "/a"}, "third", hub)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +443,7 @@ func TestPipelinesShareAnAddressByTheirPaths(t *testing.T) {
 	}
 	first.accepted(t, nil, `4`)
 	other := webhook.NewHub()
-	stranger, err := webhook.NewSource(sourceValues{"signature": "none", "listen": listen}, "stranger", other)
+	stranger, err := webhook.NewSource(sourceValues{"signature": "none", "listen": hub.Address(first.listen).String()}, "stranger", other)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -470,6 +473,58 @@ func TestWhatIsWrongWithTheSourcesConfigurationIsSaidInWords(t *testing.T) {
 	}
 }
 
+func TestHTTPSIsServedWithACertificate(t *testing.T) {
+	t.Parallel()
+	certificates := natstest.NewCertificates(t)
+	hub := webhook.NewHub()
+	v := sourceValues{"signature": "none", "tls_cert_file": certificates.ServerCert, "tls_key_file": certificates.ServerKey}
+	r := receiveOn(t, hub, v)
+	text, err := os.ReadFile(certificates.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
+	status := make(chan int, 1)
+	go func() {
+		response, err := client.Post("https://"+hub.Address(r.listen).String()+r.path, "application/json", strings.NewReader(`{}`))
+		if err != nil {
+			status <- 0
+			return
+		}
+		_ = response.Body.Close()
+		status <- response.StatusCode
+	}()
+	d, err := r.source.Fetch(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Acknowledge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-status; got != http.StatusNoContent {
+		t.Errorf("answered %d", got)
+	}
+	r.refused(t, http.StatusBadRequest, "HTTP request to an HTTPS server", nil, `{}`)
+	plain, err := webhook.NewSource(sourceValues{"signature": "none", "path": "/plain"}, "plain", hub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plain.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "with another certificate") {
+		t.Errorf("plain HTTP at the same address: %v", err)
+	}
+	v["tls_cert_file"] = "/nowhere.pem"
+	missing, err := webhook.NewSource(v, "missing", webhook.NewHub())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = missing.Open(t.Context())
+	if verdict, _ := delivery.VerdictOf(err); verdict != delivery.VerdictMisconfigured || !strings.Contains(err.Error(), "/nowhere.pem") {
+		t.Errorf("a certificate that is not there: %v", err)
+	}
+}
+
 func FuzzNoSignatureIsAcceptedWithoutTheSecret(f *testing.F) {
 	f.Add("t=1,v1=00", `{}`)
 	f.Add("sha256=", "")
@@ -495,15 +550,4 @@ func FuzzNoSignatureIsAcceptedWithoutTheSecret(f *testing.F) {
 			}
 		}
 	})
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	hub := webhook.NewHub()
-	r := receiveOn(t, hub, sourceValues{"signature": "none"})
-	address := hub.Address(r.listen)
-	if err := r.source.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint(address)
 }

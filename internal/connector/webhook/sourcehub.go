@@ -37,7 +37,7 @@ type door struct {
 	certificate, key string
 	server           *http.Server
 	address          net.Addr
-	served           chan error
+	served           chan struct{}
 
 	mu sync.Mutex
 	// routes has the sources by their paths; nil for one that left and may
@@ -86,14 +86,14 @@ func (h *Hub) Address(listen string) net.Addr {
 }
 
 func open(ctx context.Context, s *sourceSettings) (*door, error) {
-	d := &door{certificate: s.certificate, key: s.key, served: make(chan error, 1), routes: map[string]*Source{}}
+	d := &door{certificate: s.certificate, key: s.key, served: make(chan struct{}), routes: map[string]*Source{}}
 	var config *tls.Config
 	if s.certificate != "" {
 		pair, err := tls.LoadX509KeyPair(s.certificate, s.key)
 		if err != nil {
 			return nil, delivery.Misconfigured(fmt.Errorf("certificate and key of the webhook: %w", err))
 		}
-		config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.listen)
 	var op *net.OpError
@@ -107,17 +107,30 @@ func open(ctx context.Context, s *sourceSettings) (*door, error) {
 	}
 	d.address = listener.Addr()
 	d.server = &http.Server{
-		Handler: d, TLSConfig: config, MaxHeaderBytes: maxHeader,
+		Handler: d, MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: keepAlive,
 	}
 	go func() {
+		defer close(d.served)
 		if config != nil {
-			d.served <- d.server.ServeTLS(listener, "", "")
-			return
+			listener = tls.NewListener(listener, config)
 		}
-		d.served <- d.server.Serve(listener)
+		if err := d.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			d.fail(fmt.Errorf("listen on %s: %w", d.address, err))
+		}
 	}()
 	return d, nil
+}
+
+// fail ends the sessions of all sources: a door that takes nothing must be opened anew.
+func (d *door) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, source := range d.routes {
+		if source != nil {
+			source.end(err)
+		}
+	}
 }
 
 func (d *door) add(s *Source) error {
@@ -167,5 +180,5 @@ func (d *door) shut(ctx context.Context) {
 	if d.server.Shutdown(ctx) != nil {
 		_ = d.server.Close() // what is cut off comes again
 	}
-	_ = <-d.served // that it was shut
+	<-d.served
 }
