@@ -128,11 +128,15 @@ type Stdin struct {
 	input    *Input
 	pipeline string
 
-	mu     sync.Mutex
-	opened bool
+	mu sync.Mutex
+	// open is closed at the end of the session; nil before the first.
+	open chan struct{}
 	// next is the number of the line that is delivered next.
 	next uint64
 }
+
+// errNotOpen is what Fetch returns without a session.
+var errNotOpen = errors.New("read standard input before the source was opened")
 
 // NewStdin makes the source of a pipeline.
 func NewStdin(input *Input, pipeline string) *Stdin { return &Stdin{input: input, pipeline: pipeline} }
@@ -142,6 +146,9 @@ func (s *Stdin) Open(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := s.Close(ctx); err != nil {
+		return err
+	}
 	if err := s.input.claim(s); err != nil {
 		return err
 	}
@@ -150,14 +157,17 @@ func (s *Stdin) Open(ctx context.Context) error {
 	s.input.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opened, s.next = true, first
+	s.open, s.next = make(chan struct{}), first
 	return nil
 }
 
 // Close ends the session and keeps what was not acknowledged.
 func (s *Stdin) Close(context.Context) error {
 	s.mu.Lock()
-	s.opened = false
+	if s.open != nil {
+		close(s.open)
+		s.open = nil
+	}
 	s.mu.Unlock()
 	s.input.release(s)
 	return nil
@@ -167,10 +177,10 @@ func (s *Stdin) Close(context.Context) error {
 // it is acknowledged, and then says that there is no more.
 func (s *Stdin) Fetch(ctx context.Context, limit int) (message.Delivery, error) {
 	s.mu.Lock()
-	opened, next := s.opened, s.next
+	open, next := s.open, s.next
 	s.mu.Unlock()
-	if !opened {
-		return message.Delivery{}, errors.New("read standard input before the source was opened")
+	if open == nil {
+		return message.Delivery{}, errNotOpen
 	}
 	if envelopes := s.input.again(next, limit); len(envelopes) > 0 {
 		return s.deliver(envelopes), nil
@@ -178,9 +188,11 @@ func (s *Stdin) Fetch(ctx context.Context, limit int) (message.Delivery, error) 
 	select {
 	case <-ctx.Done():
 		return message.Delivery{}, context.Cause(ctx)
+	case <-open:
+		return message.Delivery{}, errNotOpen
 	case line, more := <-s.input.lines:
 		if !more {
-			return message.Delivery{}, s.input.end(ctx)
+			return message.Delivery{}, s.input.end(ctx, open)
 		}
 		envelopes := []message.Envelope{line}
 		for len(envelopes) < limit {
@@ -242,12 +254,12 @@ func (in *Input) acknowledge(until uint64) {
 }
 
 // end waits until all lines are acknowledged and says why there are no more.
-func (in *Input) end(ctx context.Context) error {
+func (in *Input) end(ctx context.Context, session <-chan struct{}) error {
 	for {
 		in.mu.Lock()
-		open, done, settled := len(in.pending), in.first, in.settled
+		left, done, settled := len(in.pending), in.first, in.settled
 		in.mu.Unlock()
-		if open == 0 {
+		if left == 0 {
 			if in.err != nil {
 				return delivery.RetryAfter(in.err, endedPause)
 			}
@@ -255,6 +267,8 @@ func (in *Input) end(ctx context.Context) error {
 		}
 		select {
 		case <-settled:
+		case <-session:
+			return errNotOpen
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -330,3 +330,34 @@ func TestOnePipelineReadsTheStandardInput(t *testing.T) {
 		t.Errorf("after the first was closed: %v", err)
 	}
 }
+
+// A session that ends lets go whoever waits for a line, and loses none.
+func TestCloseEndsAFetchThatWaits(t *testing.T) {
+	t.Parallel()
+	from, to := io.Pipe()
+	t.Cleanup(func() { _ = from.Close() })
+	source := stdio.NewStdin(stdio.NewInput(from), "p")
+	for i := range 3 {
+		if err := source.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fetched := make(chan error)
+		go func() {
+			_, err := source.Fetch(t.Context(), 10)
+			fetched <- err
+		}()
+		if err := source.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-fetched; err == nil {
+			t.Errorf("round %d: a fetch of a closed session returned a line", i)
+		}
+	}
+	if err := source.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = to.Write([]byte("{}\n")) }()
+	if d, err := source.Fetch(t.Context(), 10); err != nil || len(d.Envelopes) != 1 {
+		t.Errorf("after that: %d lines, %v", len(d.Envelopes), err)
+	}
+}
