@@ -145,7 +145,11 @@ func TestGoroutinesOfOthersAreNotOurs(t *testing.T) {
 }
 
 func TestARecordIsComparedAndIsWrittenOnlyWhenAllHasPassed(t *testing.T) {
-	t.Chdir(t.TempDir())
+	folder := filepath.Join(t.TempDir(), "pigeon")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(folder)
 	t.Setenv(WriteVariable, "")
 	s := Subject[struct{}, struct{}]{Technology: "pigeon", End: "sink", Variant: "grey", Lacks: Lacks{Kill: "it cannot die"}}
 	cases := []Case[struct{}, struct{}]{Promise[struct{}, struct{}](Durable, "a", nil, Kill), Promise[struct{}, struct{}](Durable, "b", nil)}
@@ -161,6 +165,8 @@ func TestARecordIsComparedAndIsWrittenOnlyWhenAllHasPassed(t *testing.T) {
 	}
 	s.Lacks = nil
 	says(t, "make conformance", func(t testing.TB) { s.keepRecord(t, cases, 2) })
+	s.Technology = "dove" // in the same folder
+	says(t, "dove-sink-grey.json", func(t testing.TB) { s.keepRecord(t, cases, 2) })
 }
 
 func TestAHarnessLearnsWhatTheCaseNeeds(t *testing.T) {

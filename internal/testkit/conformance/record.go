@@ -43,8 +43,13 @@ func (s *Subject[F, H]) record(cases []Case[F, H]) Record {
 	return r
 }
 
+// path names the technology where the folder is not called like it: several
+// may share one.
 func (s *Subject[F, H]) path() string {
 	name := s.End
+	if here, err := os.Getwd(); err != nil || filepath.Base(here) != s.Technology {
+		name = s.Technology + "-" + name
+	}
 	if s.Variant != "" {
 		name += "-" + s.Variant
 	}
