@@ -112,7 +112,16 @@ func hostile() []string {
 func staysInPrefix(t testing.TB, f Features, h Harness) {
 	ctx := conformance.Limited(t)
 	technology := conformance.Technology(t, f.Technology)
-	batch := hostileBatch(t, h.Template, &technology)
+	batch := hostileBatch(t, &f, h.Template, &technology)
+	if h.Prepare != nil {
+		made := map[string]bool{}
+		for i := range batch {
+			if to := batch[i].Destination; !made[to] {
+				made[to] = true
+				h.Prepare(t, to)
+			}
+		}
+	}
 	sink := opened(ctx, t, h)
 	mustSend(ctx, t, sink, batch)
 	where := map[string]string{}
@@ -121,14 +130,14 @@ func staysInPrefix(t testing.TB, f Features, h Harness) {
 	}
 	for i := range batch {
 		if got := where[string(batch[i].Body)]; got != batch[i].Destination {
-			t.Errorf("op %q: sent to %q, stored at %q", hostile()[i], batch[i].Destination, got)
+			t.Errorf("sent to %q, stored at %q", batch[i].Destination, got)
 		}
 	}
 }
 
 // hostileBatch fills hostile values into the template and fails t when one
 // leads out of the prefix.
-func hostileBatch(t testing.TB, text string, technology *builtin.Technology) []message.Envelope {
+func hostileBatch(t testing.TB, f *Features, text string, technology *builtin.Technology) []message.Envelope {
 	t.Helper()
 	template, err := transform.CompileTemplate(text, technology.Safe)
 	if err != nil {
@@ -140,12 +149,18 @@ func hostileBatch(t testing.TB, text string, technology *builtin.Technology) []m
 	}
 	// What parts one step from the next stands before the placeholder.
 	separator := prefix[len(prefix)-1:]
-	ops := hostile()
-	batch := Envelopes("", 1, len(ops))
-	for i, op := range ops {
-		to, err := template.Expand(&message.Message{Op: op, EventID: batch[i].EventID})
+	var batch []message.Envelope
+	for i, op := range hostile() {
+		e := Envelopes("", i+1, 1)[0]
+		to, err := template.Expand(&message.Message{Op: op, EventID: e.EventID})
 		if err != nil {
 			t.Fatalf("op %q: %v", op, err)
+		}
+		if f.LongestDestination > 0 && len(to) > f.LongestDestination {
+			if technology.Destination(to) == nil {
+				t.Errorf("op %q leads to %q, whose length nobody minds", op, to)
+			}
+			continue
 		}
 		if err := technology.Destination(to); err != nil {
 			t.Errorf("op %q leads to %q: %v", op, to, err)
@@ -154,7 +169,8 @@ func hostileBatch(t testing.TB, text string, technology *builtin.Technology) []m
 		if !inside || rest == "" || rest == "." || rest == ".." || strings.Contains(rest, separator) {
 			t.Errorf("op %q leads to %q, out of the prefix %q", op, to, prefix)
 		}
-		batch[i].Destination = to
+		e.Destination = to
+		batch = append(batch, e)
 	}
 	return batch
 }

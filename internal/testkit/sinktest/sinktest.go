@@ -37,6 +37,9 @@ type Features struct {
 	// OrderByKey says that the far end keeps the order of each key, and not
 	// that of all events. Where it is false the order of all is asserted.
 	OrderByKey bool
+	// LongestDestination is how many bytes a destination may have; 0 where the
+	// transport sets no bound. What a longer one is filled in for is refused.
+	LongestDestination int
 }
 
 // Refusal is a sink whose session must fail, and what the sentence must say.
@@ -72,6 +75,9 @@ type Harness struct {
 	// Template is a template of destinations that the sink may send to, with
 	// {op} at its end, such as "events.orders.{op}".
 	Template string
+	// Prepare makes a destination; nil where it need not be there before
+	// something is sent to it.
+	Prepare func(t testing.TB, destination string)
 	// ReadEvents returns what the far end holds, in its order, as the
 	// CloudEvents SDK and its own protocol binding read it.
 	ReadEvents func(t testing.TB) []event.Event

@@ -110,18 +110,23 @@ func TestEveryCaseIsBrokenByAFake(t *testing.T) {
 func TestHostileValuesAreNoticedWhereNothingMakesThemSafe(t *testing.T) {
 	t.Parallel()
 	technology := conformance.Technology(t, "nats")
-	if said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, "events.{op}", &technology) }); said != "" {
+	if said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, &Features{}, "events.{op}", &technology) }); said != "" {
 		t.Errorf("a right technology fails: %s", said)
 	}
 	technology.Safe = func(value string, _ bool) string { return value }
-	said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, "events.{op}", &technology) })
+	said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, &Features{}, "events.{op}", &technology) })
 	for _, want := range []string{`"events.*"`, `"events.a.b"`, `"events...", out of the prefix`, `"events.", out of the prefix`} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the case lacks %s; it says %s", want, said)
 		}
 	}
 	technology.Safe = func(string, bool) string { return "a/.." }
-	if said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, "hooks/{op}", &technology) }); !strings.Contains(said, "out of the prefix") {
+	if said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, &Features{}, "hooks/{op}", &technology) }); !strings.Contains(said, "out of the prefix") {
 		t.Errorf("a path out of the prefix passes: %s", said)
+	}
+	technology.Safe = func(string, bool) string { return strings.Repeat("x", 40) }
+	bounded := &Features{LongestDestination: 20}
+	if said := conformance.Probe(t, short, func(t testing.TB) { hostileBatch(t, bounded, "events.{op}", &technology) }); !strings.Contains(said, "nobody minds") {
+		t.Errorf("a bound that is none passes: %s", said)
 	}
 }
