@@ -64,7 +64,7 @@ var rules = map[string]rule{
 		outside: []string{kafka}},
 	"internal/connector/outbox":   {ours: []string{"internal/fault", "internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
 	"internal/connector/inbox":    {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/pipeline", "internal/catalog"}},
-	"internal/connector/stdio":    {ours: []string{"internal/message", "internal/delivery", "internal/config"}},
+	"internal/connector/stdio":    {ours: []string{"internal/message", "internal/delivery", "internal/config"}, outside: []string{"golang.org/x/sys"}},
 	"internal/connector/postgres": {ours: []string{"internal/message", "internal/delivery", "internal/config", "internal/catalog"}, outside: []string{pgx}},
 
 	"internal/wire": {ours: []string{"internal/message", "internal/delivery", "internal/config"}},

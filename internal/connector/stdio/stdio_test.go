@@ -95,12 +95,15 @@ func mustOpen(t testing.TB, sink relay.Sink) {
 
 // stream is what stands behind a standard output.
 type stream struct {
+	hangs sync.Mutex // held while nobody reads
 	mu    sync.Mutex
 	text  bytes.Buffer
 	limit int // bytes after which a write fails, once; 0 for none
 }
 
 func (s *stream) Write(p []byte) (int, error) {
+	s.hangs.Lock()
+	defer s.hangs.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.limit > 0 && s.text.Len()+len(p) > s.limit {
@@ -359,5 +362,47 @@ func TestCloseEndsAFetchThatWaits(t *testing.T) {
 	go func() { _, _ = to.Write([]byte("{}\n")) }()
 	if d, err := source.Fetch(t.Context(), 10); err != nil || len(d.Envelopes) != 1 {
 		t.Errorf("after that: %d lines, %v", len(d.Envelopes), err)
+	}
+}
+
+// What a session read of a line before it ended is not lost to the next one.
+func TestALineThatTheEndOfASessionCutShortComesWhole(t *testing.T) {
+	t.Parallel()
+	from, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = from.Close() })
+	source := stdio.NewStdin(stdio.NewInput(from), "p")
+	body := `{"long":"` + strings.Repeat("x", 1<<20) + `"}`
+	for _, part := range []string{body[:1<<19], body[1<<19:] + "\n"} {
+		if err := source.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// The pipe holds less than that: most of it has been read by then.
+		if _, err := to.WriteString(part); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(part, "\n") {
+			if err := source.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := source.Fetch(t.Context(), 10)
+	if err != nil || len(d.Envelopes) != 1 || string(d.Envelopes[0].Body) != body {
+		t.Fatalf("%d lines, %v", len(d.Envelopes), err)
+	}
+	if err := d.Acknowledge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := source.Fetch(t.Context(), 10); err == nil || !strings.Contains(err.Error(), "all of its 1 lines") {
+		t.Errorf("at the end: %v", err)
+	}
+	if err := source.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
