@@ -334,6 +334,37 @@ func TestCloudEventsAreUnderstoodInBothModes(t *testing.T) {
 	}
 }
 
+// The engine takes a batch apart; one event of it that cannot be read harms no other.
+func TestABatchOfCloudEventsIsTakenAndEachEventIsKnownByItself(t *testing.T) {
+	t.Parallel()
+	r := receive(t, sourceValues{"signature": "none"})
+	codec := wire.Binary{Spelling: wire.HTTP()}
+	header := map[string]string{"Content-Type": "application/cloudevents-batch+json; charset=utf-8", "webhook-id": "m1"}
+	e := r.accepted(t, header, ` [{"specversion":"1.0","id":"a","source":"/s","type":"t","data":{"n":1}},
+		{"specversion":"1.0","id":"b","source":"/s","type":"t"},
+		{"specversion":"1.0","id":"c","source":"/s","type":"t","subject":"k","data":{"n":3}}]`)
+	parts, several := codec.Split(&e)
+	if !several || len(parts) != 3 {
+		t.Fatalf("it is %d events, several: %t", len(parts), several)
+	}
+	for i, want := range []string{`/s#a {"n":1}`, "", `/s#c {"n":3}`} {
+		m, err := codec.Decode(&parts[i])
+		switch {
+		case want == "" && err == nil:
+			t.Errorf("event %d without data was read as %+v", i, m)
+		case want != "" && (err != nil || m.EventID+" "+string(m.Payload) != want):
+			t.Errorf("event %d was read as %s %s, %v", i, m.EventID, m.Payload, err)
+		}
+	}
+	if parts[0].Coordinates == parts[2].Coordinates {
+		t.Error("two events of a batch have the same coordinates")
+	}
+	empty := r.accepted(t, header, `[]`)
+	if parts, several := codec.Split(&empty); !several || len(parts) != 0 {
+		t.Errorf("an empty batch is %d events", len(parts))
+	}
+}
+
 func TestWhatNoInboxWouldTakeIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	r := receive(t, sourceValues{"signature": "none", "max_body_bytes": 100})
@@ -341,7 +372,7 @@ func TestWhatNoInboxWouldTakeIsRefusedAtOnce(t *testing.T) {
 	r.refused(t, 400, "not JSON, at byte", nil, `{"a":}`)
 	r.refused(t, 400, "empty", nil, ` `)
 	r.refused(t, 415, "text/plain", map[string]string{"Content-Type": "text/plain"}, `{}`)
-	r.refused(t, 415, "batch", map[string]string{"Content-Type": "application/cloudevents-batch+json"}, `[]`)
+	r.refused(t, 400, "list", map[string]string{"Content-Type": "application/cloudevents-batch+json"}, `{"specversion":"1.0"}`)
 	r.refused(t, 415, "encoded", map[string]string{"Content-Encoding": "gzip"}, `{}`)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for method, status := range map[string]int{http.MethodGet: 405, http.MethodDelete: 405, http.MethodOptions: 200} {

@@ -30,8 +30,11 @@ func refuse(status int, format string, args ...any) error {
 	return &requestError{status: status, text: fmt.Sprintf(format, args...)}
 }
 
-// structuredEvent is the content type of a CloudEvent in structured mode.
-const structuredEvent = "application/cloudevents+json"
+// The content types of a CloudEvent in structured mode, and of several.
+const (
+	structuredEvent = "application/cloudevents+json"
+	batchOfEvents   = "application/cloudevents-batch+json"
+)
 
 // droppedHeaders are about the connection or the sender's program.
 var droppedHeaders = []string{"accept", "accept-charset", "accept-language", "cache-control", "date", "dnt", "origin", "pragma", "priority", "referer", "x-hub-signature"}
@@ -49,8 +52,8 @@ func (s *sourceSettings) envelope(r *http.Request, body []byte, now time.Time) (
 	if err != nil {
 		return e, err
 	}
-	switch {
-	case mediaTypeOf(r.Header) == structuredEvent:
+	switch mediaType := mediaTypeOf(r.Header); {
+	case mediaType == structuredEvent, mediaType == batchOfEvents:
 		// All that counts is in the body, which is what was signed.
 		e.Coordinates = "webhook:" + place + ":" + rand.Text()
 		return e, nil
@@ -152,8 +155,6 @@ func checkBody(header http.Header, body []byte) error {
 	switch name := mediaTypeOf(header); {
 	case header.Get("Content-Encoding") != "":
 		return refuse(http.StatusUnsupportedMediaType, "the body is encoded (%.40q); send it as it is", header.Get("Content-Encoding"))
-	case name == "application/cloudevents-batch+json":
-		return refuse(http.StatusUnsupportedMediaType, "it is a batch of CloudEvents; send one in a request")
 	case name != "" && name != "application/json" && !strings.HasSuffix(name, "+json"):
 		return refuse(http.StatusUnsupportedMediaType, "the content type is %.60q; send JSON", name)
 	case len(bytes.TrimSpace(body)) == 0:
@@ -165,6 +166,8 @@ func checkBody(header http.Header, body []byte) error {
 			return refuse(http.StatusBadRequest, "the body is not JSON, at byte %d: %v", syntax.Offset, syntax)
 		}
 		return refuse(http.StatusBadRequest, "the body is not JSON")
+	case name == batchOfEvents && bytes.TrimSpace(body)[0] != '[':
+		return refuse(http.StatusBadRequest, "a batch of CloudEvents is a JSON list of them")
 	}
 	return nil
 }
