@@ -60,6 +60,14 @@ func (t target) password() string {
 	return t.setting + " or the key password"
 }
 
+// tlsHint is for a server whose certificate or whose TLS is not right.
+func (t target) tlsHint() string {
+	if t.setting == "" {
+		return "check sslmode, sslrootcert and the server's certificate"
+	}
+	return "check sslmode and the host in " + t.setting + ", the key tls_ca_file, and the server's certificate"
+}
+
 // grantHint is for a role that lacks what a relay needs.
 func grantHint(where target) string {
 	return fmt.Sprintf("as an administrator: grant tide_relay to %s", pgx.Identifier{where.user}.Sanitize())
@@ -126,7 +134,7 @@ func explainConnect(where target, err error) error {
 		problem += ": " + op.Err.Error()
 	case strings.Contains(err.Error(), "TLS"), as(err, &unverified):
 		problem += ": " + lastCause(err)
-		hint = "check sslmode, sslrootcert and the server's certificate"
+		hint = where.tlsHint()
 	default:
 		problem += ": " + lastCause(err)
 	}

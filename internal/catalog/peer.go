@@ -2,8 +2,13 @@ package catalog
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -18,17 +23,24 @@ import (
 type Peer struct {
 	catalog *Catalog
 	inboxes map[string]InboxTarget
+	// line is the one connection, once it is there.
+	line atomic.Pointer[net.Conn]
 }
 
-// peerConns is one that delivers, and one that asks whether the other end is there.
-const peerConns = 2
+const (
+	// peerAge is longer than any visit.
+	peerAge = 100 * 365 * 24 * time.Hour
+	// peerFarewell is how long what is under way may take when the visit ends.
+	peerFarewell = time.Second
+)
 
 // Visit connects to another database and checks that something can be
 // delivered there. setting names the configuration key that says where it is.
 // Its errors say what to do, those that only a person can mend as misconfigured.
 // A Peer is for one caller at a time, but for Ping.
 func Visit(ctx context.Context, config *pgxpool.Config, setting string) (*Peer, error) {
-	config.MaxConns = peerConns
+	p := &Peer{inboxes: map[string]InboxTarget{}}
+	p.keepToOne(config)
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
@@ -36,14 +48,13 @@ func Visit(ctx context.Context, config *pgxpool.Config, setting string) (*Peer, 
 		config.ConnConfig.RuntimeParams["application_name"] = applicationName
 	}
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
-	config.AfterConnect = meet
 	c := &Catalog{where: targetOf(config.ConnConfig), log: slog.New(slog.DiscardHandler)}
 	c.where.setting = setting
+	p.catalog = c
 	var err error
 	if c.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, c.explain("connect", err)
 	}
-	p := &Peer{catalog: c, inboxes: map[string]InboxTarget{}}
 	if err := p.check(ctx); err != nil {
 		c.pool.Close()
 		return nil, err
@@ -51,11 +62,56 @@ func Visit(ctx context.Context, config *pgxpool.Config, setting string) (*Peer, 
 	return p, nil
 }
 
-// Close ends the connections.
-func (p *Peer) Close() { p.catalog.pool.Close() }
+// keepToOne has the pool make one connection and no other. One that connects
+// again by itself may reach another server: the standby that was promoted and
+// lacks what the first had acknowledged. Nobody would ask it whether it does,
+// since that is asked when a visit begins.
+func (p *Peer) keepToOne(config *pgxpool.Config) {
+	config.MaxConns, config.MinConns, config.MinIdleConns = 1, 0, 0
+	config.MaxConnLifetime, config.MaxConnIdleTime = peerAge, peerAge
+	config.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
+		if p.line.Load() != nil {
+			return p.lost()
+		}
+		return nil
+	}
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := meet(ctx, conn); err != nil {
+			return err
+		}
+		line := conn.PgConn().Conn()
+		p.line.Store(&line)
+		return nil
+	}
+}
 
-// Ping says whether the database answers. It may be called beside the others.
-func (p *Peer) Ping(ctx context.Context) error { return p.catalog.Ping(ctx) }
+func (p *Peer) lost() error {
+	return &Error{Problem: fmt.Sprintf("the connection to %s was lost", p.catalog.where)}
+}
+
+// Close ends the connection, and with it what is under way.
+func (p *Peer) Close() {
+	if line := p.line.Load(); line != nil {
+		_ = (*line).SetDeadline(time.Now().Add(peerFarewell)) // it is closed already
+	}
+	p.catalog.pool.Close()
+}
+
+// Ping says whether the database answers. It may be called beside the others,
+// and leaves it to them while they use the connection.
+func (p *Peer) Ping(ctx context.Context) error {
+	pool := p.catalog.pool
+	idle := pool.AcquireAllIdle(ctx)
+	if len(idle) == 0 && pool.Stat().TotalConns() == 0 {
+		return p.lost()
+	}
+	var err error
+	for _, conn := range idle {
+		err = errors.Join(err, conn.Ping(ctx))
+		conn.Release()
+	}
+	return p.catalog.explain("reach the database", err)
+}
 
 func (p *Peer) check(ctx context.Context) error {
 	c := p.catalog
@@ -205,6 +261,10 @@ func (p *Peer) judge(doing string, err error) error {
 		return err
 	}
 	explained := p.catalog.explain(doing, err)
+	var untrusted *tls.CertificateVerificationError
+	if as(err, &untrusted) {
+		return delivery.Misconfigured(explained)
+	}
 	switch sqlState(err) {
 	case "28P01", "28000", "3D000", "42501", "3F000", "42P01", "42883", "42703", "42704":
 		return delivery.Misconfigured(explained)

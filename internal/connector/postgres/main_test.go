@@ -41,14 +41,22 @@ type end struct {
 	create string
 	stored string
 	lose   string
-	make   func(postgres.Values, postgres.Deps) (*postgres.Sink, error)
+	// empty removes all that the target holds and remembers.
+	empty string
+	// everywhere is what all of the kind hold, with their names.
+	everywhere string
+	make       func(postgres.Values, postgres.Deps) (*postgres.Sink, error)
 }
 
 var ends = []end{
 	{"inbox", `select tide.inbox_create('target')`, `select event_id, payload::text from tide.target_inbox order by id`,
-		`set session_replication_role = replica; delete from tide.target_inbox where id > (select min(id) + 9 from tide.target_inbox)`, postgres.NewInboxSink},
+		`set session_replication_role = replica; delete from tide.target_inbox where id > (select min(id) + 9 from tide.target_inbox)`,
+		`set session_replication_role = replica; delete from tide.target_inbox`,
+		`select i.name, m.event_id, m.payload::text, m.headers::text from tide.inbox_message m join tide.inbox i on i.id = m.inbox_id order by m.id`, postgres.NewInboxSink},
 	{"outbox", `select tide.outbox_create('target')`, `select event_id::text, payload::text from tide.outbox_event order by id`,
-		`delete from tide.outbox_received where event_id > '00000000-0000-4000-8000-000000000010'; delete from tide.outbox_event where event_id > '00000000-0000-4000-8000-000000000010'`, postgres.NewOutboxSink},
+		`delete from tide.outbox_received where event_id > '00000000-0000-4000-8000-000000000010'; delete from tide.outbox_event where event_id > '00000000-0000-4000-8000-000000000010'`,
+		`delete from tide.outbox_received; delete from tide.outbox_event`,
+		`select o.name, e.event_id::text, e.payload::text, e.headers::text from tide.outbox_event e join tide.outbox_part p using (part) join tide.outbox o on o.id = p.outbox_id order by e.id`, postgres.NewOutboxSink},
 }
 
 func (e end) sink(t testing.TB, v values, templates ...string) *postgres.Sink {
@@ -80,10 +88,8 @@ func (e end) all(t testing.TB, pool *pgxpool.Pool) []message.Envelope {
 		if err := row.Scan(&m.EventID, &payload); err != nil {
 			return m, err
 		}
-		var body bytes.Buffer
-		err := json.Compact(&body, []byte(payload)) // jsonb writes blanks
-		m.Body = body.Bytes()
-		return m, err
+		m.Body = compact(t, payload)
+		return m, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -91,8 +97,18 @@ func (e end) all(t testing.TB, pool *pgxpool.Pool) []message.Envelope {
 	return all
 }
 
+// compact takes out the blanks that jsonb writes.
+func compact(t testing.TB, payload string) []byte {
+	t.Helper()
+	var body bytes.Buffer
+	if err := json.Compact(&body, []byte(payload)); err != nil {
+		t.Fatal(err)
+	}
+	return body.Bytes()
+}
+
 // own is a server of the test's own with a target on it.
-func own(t *testing.T, e end, options throwaway.Options) (*throwaway.Server, string) {
+func own(t testing.TB, e end, options throwaway.Options) (*throwaway.Server, string) {
 	t.Helper()
 	server := pgtest.Own(t, options)
 	dsn := server.DSN("postgres")
@@ -107,7 +123,7 @@ func own(t *testing.T, e end, options throwaway.Options) (*throwaway.Server, str
 }
 
 // shared is a database with a target on the server that all tests share.
-func shared(t *testing.T, e end, major int) (dsn string, pool *pgxpool.Pool) {
+func shared(t testing.TB, e end, major int) (dsn string, pool *pgxpool.Pool) {
 	t.Helper()
 	dsn = schematest.Database(t, major)
 	pool = pgtest.Pool(t, dsn)
@@ -116,7 +132,7 @@ func shared(t *testing.T, e end, major int) (dsn string, pool *pgxpool.Pool) {
 }
 
 // as is the address of a database for another role.
-func as(t *testing.T, dsn, role, password string) string {
+func as(t testing.TB, dsn, role, password string) string {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	if err != nil {

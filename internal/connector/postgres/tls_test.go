@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pg-tide/pg-tide/internal/connector/postgres"
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/testkit/natstest"
@@ -18,7 +20,7 @@ import (
 
 // secure gives a server a certificate, and returns its address without any
 // word on TLS, and the authority's certificate.
-func secure(t *testing.T, dsn string) (plain *url.URL, ca string) {
+func secure(t testing.TB, dsn string) (plain *url.URL, ca string) {
 	t.Helper()
 	certificates := natstest.NewCertificates(t)
 	pool := pgtest.Pool(t, dsn)
@@ -53,6 +55,19 @@ func secure(t *testing.T, dsn string) (plain *url.URL, ca string) {
 		t.Fatal(err)
 	}
 	plain.RawQuery = ""
+	strict := *plain
+	strict.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {certificates.CA}}.Encode()
+	ctx := limited(t)
+	for { // until the server has read its settings again
+		conn, err := pgx.Connect(ctx, strict.String())
+		if err == nil {
+			_ = conn.Close(ctx) // it was only to be had
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
 	return plain, certificates.CA
 }
 
@@ -65,24 +80,15 @@ func TestTheTargetsCertificateIsVerified(t *testing.T) {
 	strict.RawQuery = "sslmode=verify-full"
 	trusted := e.sink(t, values{"url": strict.String(), "tls_ca_file": ca})
 	ctx := limited(t)
-	for { // until the server has read its settings again
-		err := trusted.Open(ctx)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			t.Fatal(err)
-		}
-	}
 	open(t, trusted)
 	if err := send(ctx, trusted, sinktest.Envelopes("target", 1, 3)); err != nil {
 		t.Fatal(err)
 	}
 	err := e.sink(t, values{"url": strict.String()}).Open(ctx)
-	wantError(t, err, delivery.VerdictRetry, "cannot be reached", "certificate signed by unknown authority", "check sslmode, sslrootcert")
+	wantError(t, err, delivery.VerdictMisconfigured, "cannot be reached", "certificate signed by unknown authority", "the key tls_ca_file")
 	strict.Host = "localhost:" + strict.Port()
 	err = e.sink(t, values{"url": strict.String(), "tls_ca_file": ca}).Open(ctx)
-	wantError(t, err, delivery.VerdictRetry, "certificate is valid for", "localhost")
+	wantError(t, err, delivery.VerdictMisconfigured, "certificate is valid for", "localhost", `check sslmode and the host in key "url"`)
 	// Where nothing is said, this machine's own servers need none.
 	open(t, e.sink(t, values{"url": plain.String()}))
 }

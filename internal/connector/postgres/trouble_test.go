@@ -15,7 +15,7 @@ import (
 )
 
 // newRole makes a login role of the test's own that goes with it.
-func newRole(t *testing.T, pool *pgxpool.Pool, rights string) (name string) {
+func newRole(t testing.TB, pool *pgxpool.Pool, rights string) (name string) {
 	t.Helper()
 	schematest.Query(t, pool, `select 'r_' || replace(gen_random_uuid()::text, '-', '')`, nil, &name)
 	schematest.Exec(t, pool, strings.ReplaceAll(`create role ROLE login password 'pw'; `+rights, "ROLE", name))
