@@ -62,7 +62,7 @@ func (b *Builder) build(spec pipeline.Spec) (relay.Plan, error) {
 	if err != nil {
 		return relay.Plan{}, err
 	}
-	plan := relay.Plan{Spec: spec, Limits: limits(values), Codec: way.codec, DeadLetters: b.Near.DeadLetters(spec)}
+	plan := relay.Plan{Spec: spec, Limits: limits(values), FarEnd: technology.FarEnd, Codec: way.codec, DeadLetters: b.Near.DeadLetters(spec)}
 	if way.expressions != nil {
 		plan.Changes = append(plan.Changes, way.expressions)
 	}

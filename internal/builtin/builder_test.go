@@ -292,6 +292,37 @@ func TestAnInboxIsPushedWhereTheConfigurationSaysSo(t *testing.T) {
 	}
 }
 
+// A line has no place for headers: all that is known of an event is in its body.
+func TestALineIsAStructuredCloudEventAndInNoOtherFormat(t *testing.T) {
+	t.Parallel()
+	for _, sink := range []string{`"sink_type": "stdout"`, `"sink_type": "file", "path": "/var/lib/events.jsonl"`} {
+		for _, format := range []string{"", `, "wire_format": "native"`, `, "wire_format": "cloudevents"`} {
+			plan, err := build(t, pipeline.Forward, `{`+sink+format+`}`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := plan.Codec.Encode(&message.Message{EventID: "e", Source: "/d/o", Payload: []byte(`{}`)})
+			if err != nil || !strings.HasPrefix(string(e.Body), `{"specversion":"1.0","id":"e"`) {
+				t.Errorf("%s%s: the line is %s, %v", sink, format, e.Body, err)
+			}
+		}
+		for _, format := range []string{"debezium", "raw"} {
+			_, err := build(t, pipeline.Forward, `{`+sink+`, "wire_format": "`+format+`"}`)
+			if err == nil || !strings.Contains(err.Error(), `key "wire_format" is "`+format+`"`) || !strings.Contains(err.Error(), "leave the key out") {
+				t.Errorf("%s in the format %s: %v", sink, format, err)
+			}
+		}
+	}
+	plan, err := build(t, pipeline.Forward, `{"sink_type": "stdout", "routing": {"rules": [{"when": "op == 'delete'", "drop": true}]}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := message.Message{Op: "insert"}
+	if keep, err := plan.Changes[0].Apply(&m); !keep || err != nil || m.Destination != "stdout" || plan.FarEnd != "standard output" {
+		t.Errorf("kept %t, to %q of %q, %v", keep, m.Destination, plan.FarEnd, err)
+	}
+}
+
 func TestAWebhookSinkIsBuilt(t *testing.T) {
 	t.Parallel()
 	const base = `{"sink_type": "webhook", "url": "https://hooks.example/in"`

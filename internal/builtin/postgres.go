@@ -9,7 +9,7 @@ import (
 
 func pgInboxTechnology() Technology {
 	return Technology{
-		Name: "pg_inbox", Title: "An inbox of another database",
+		Name: "pg_inbox", Title: "An inbox of another database", FarEnd: "the other database",
 		SinkFields:  postgres.InboxFields,
 		TemplateKey: "inbox", Safe: postgres.SafeName, Destination: postgres.CheckName, Spelling: wire.NATS,
 		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
@@ -20,7 +20,7 @@ func pgInboxTechnology() Technology {
 
 func pgOutboxTechnology() Technology {
 	return Technology{
-		Name: "pg_outbox", Title: "An outbox of another database",
+		Name: "pg_outbox", Title: "An outbox of another database", FarEnd: "the other database",
 		SinkFields:  postgres.OutboxFields,
 		TemplateKey: "outbox", Safe: postgres.SafeName, Destination: postgres.CheckName, Spelling: wire.NATS,
 		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {

@@ -28,6 +28,8 @@ type Technology struct {
 	Name string
 	// Title is the name for people.
 	Title string
+	// FarEnd is what reasons call its far end; "the broker" where it is empty.
+	FarEnd string
 	// SinkFields and SourceFields declare the keys; nil where there is no such end.
 	SinkFields, SourceFields func() []config.Field
 	// TemplateKey is the sink's key that holds the destination template; empty

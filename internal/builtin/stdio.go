@@ -9,7 +9,7 @@ import (
 
 func stdoutTechnology(output *stdio.Output) Technology {
 	return Technology{
-		Name: "stdout", Title: "Standard output",
+		Name: "stdout", Title: "Standard output", FarEnd: "standard output",
 		SinkFields: stdio.StdoutFields,
 		Safe:       anyText, Destination: anywhere, Spelling: wire.NATS, Structured: true,
 		Sink: func(config.Values, Ends) (relay.Sink, error) { return stdio.NewStdout(output), nil },
@@ -18,7 +18,7 @@ func stdoutTechnology(output *stdio.Output) Technology {
 
 func fileTechnology() Technology {
 	return Technology{
-		Name: "file", Title: "A file",
+		Name: "file", Title: "A file", FarEnd: "the file",
 		SinkFields: stdio.FileFields,
 		Safe:       anyText, Destination: anywhere, Spelling: wire.NATS, Structured: true,
 		Sink: func(values config.Values, _ Ends) (relay.Sink, error) { return stdio.NewFile(values) },
@@ -27,7 +27,7 @@ func fileTechnology() Technology {
 
 func stdinTechnology(input *stdio.Input) Technology {
 	return Technology{
-		Name: "stdin", Title: "Standard input",
+		Name: "stdin", Title: "Standard input", FarEnd: "standard input",
 		SourceFields: stdio.StdinFields, Spelling: wire.NATS,
 		Source: func(_ config.Values, ends Ends) (relay.Source, error) {
 			return stdio.NewStdin(input, ends.Spec.Name), nil

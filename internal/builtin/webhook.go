@@ -15,7 +15,7 @@ const webhookBatchSize = 100
 // may share an address that they listen on.
 func webhookTechnology(hub *webhook.Hub) Technology {
 	return Technology{
-		Name: "webhook", Title: "HTTP webhook",
+		Name: "webhook", Title: "HTTP webhook", FarEnd: "the service",
 		SinkFields: webhook.SinkFields, SourceFields: webhook.SourceFields,
 		TemplateKey: "path_template", BatchSize: webhookBatchSize,
 		Safe: webhook.URLSegment, Destination: webhook.URLPath, Spelling: wire.HTTP,

@@ -25,6 +25,7 @@ type flow struct {
 	limits   pipeline.Limits
 	changes  []Change
 	options  Options
+	farEnd   string
 }
 
 func newFlow(all []message.Message) *flow {
@@ -37,7 +38,7 @@ func newFlow(all []message.Message) *flow {
 
 func (f *flow) start(t testing.TB) (*Supervisor, func()) {
 	return start(t, f.registry, func(spec pipeline.Spec) (Plan, error) {
-		return Plan{Spec: spec, Limits: f.limits, Codec: fakeCodec{}, Changes: f.changes, DeadLetters: f.letters,
+		return Plan{Spec: spec, Limits: f.limits, FarEnd: f.farEnd, Codec: fakeCodec{}, Changes: f.changes, DeadLetters: f.letters,
 			Reader: f.outbox, Sink: f.sink}, nil
 	}, f.options)
 }
@@ -102,6 +103,21 @@ func TestResendsInOrderFromTheSavedPositionAfterAFailedReceipt(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestReasonsCallTheFarEndByItsName(t *testing.T) {
+	t.Parallel()
+	for threshold, words := range map[int]string{0: "waiting for the other database since ", 2: "because the other database failed 2 times in a row"} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFlow(events(3))
+			f.farEnd = "the other database"
+			f.limits.CircuitBreaker = pipeline.CircuitBreaker{FailureThreshold: threshold, Open: time.Minute}
+			f.sink.openFails = func() error { return errAway }
+			_, stop := f.start(t)
+			defer stop()
+			await(t, words, func() bool { return strings.Contains(f.registry.report(1).Reason, words) })
+		})
+	}
 }
 
 func TestReportsWhatItWaitsForAndRecovers(t *testing.T) {

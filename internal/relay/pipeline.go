@@ -73,7 +73,7 @@ func (r *runner) run(intake, work context.Context) error {
 				plan = &built
 				push.begin(intake, work, r, plan.Pusher)
 				if known == nil {
-					known = newMemory(built.Limits, r.clock)
+					known = newMemory(plan, r.clock)
 					r.health.observe(known)
 				}
 			}
@@ -117,7 +117,7 @@ func (r *runner) session(intake, work context.Context, plan *Plan, known *memory
 	r.health.begin()
 	if circuit, failures := known.breaker.State(); circuit == retry.HalfOpen {
 		r.health.become(pipeline.StateWaiting, fmt.Sprintf("circuit half open: trying once whether %s works again, because it failed %s in a row, last with: %s",
-			farEnd, times(failures), r.health.now().LastError))
+			known.nameOf(farEnd), times(failures), r.health.now().LastError))
 	}
 	if r.spec.Direction == pipeline.Reverse {
 		return newReverse(s).run(intake, work)
@@ -148,12 +148,12 @@ func (r *runner) failed(err error, known *memory) time.Duration {
 		r.health.become(pipeline.StateMisconfigured, err.Error())
 		return max(after, r.options.Mending.After(failures))
 	}
-	reason := fmt.Sprintf("waiting for %s since %s: %v", sideOf(err), clockTime(since), err)
+	reason := fmt.Sprintf("waiting for %s since %s: %v", known.nameOf(sideOf(err)), clockTime(since), err)
 	pause := max(after, r.options.Waiting.After(failures))
 	if open := r.open(err, known); open > 0 {
 		_, inRow := known.breaker.State()
 		reason = fmt.Sprintf("circuit open until %s, because %s failed %s in a row since %s, last with: %v",
-			clockTime(r.clock.Now().Add(open)), sideOf(err), times(inRow), clockTime(since), err)
+			clockTime(r.clock.Now().Add(open)), known.nameOf(sideOf(err)), times(inRow), clockTime(since), err)
 		pause = max(pause, open)
 	}
 	r.health.become(pipeline.StateWaiting, reason)

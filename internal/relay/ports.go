@@ -202,8 +202,11 @@ type Pusher interface {
 
 // Plan is a pipeline made ready to run: built from a Spec, nothing connected yet.
 type Plan struct {
-	Spec        pipeline.Spec
-	Limits      pipeline.Limits
+	Spec   pipeline.Spec
+	Limits pipeline.Limits
+	// FarEnd is what reasons call the far end, such as "the service"; "the
+	// broker" where it is empty.
+	FarEnd      string
 	Codec       Codec
 	Changes     []Change
 	DeadLetters DeadLetters

@@ -18,6 +18,8 @@ import (
 type memory struct {
 	limiter *retry.Limiter
 	breaker *retry.Breaker
+	// farEnd is Plan.FarEnd.
+	farEnd string
 	// steps counts what became durable.
 	steps atomic.Int64
 
@@ -31,12 +33,22 @@ type refusal struct {
 	err      error
 }
 
-func newMemory(l pipeline.Limits, clock retry.Clock) *memory {
+func newMemory(plan *Plan, clock retry.Clock) *memory {
+	l := plan.Limits
 	return &memory{
 		limiter: retry.NewLimiter(l.RateLimit.PerSecond, l.RateLimit.Burst, clock),
 		breaker: retry.NewBreaker(l.CircuitBreaker.FailureThreshold, l.CircuitBreaker.Open, clock),
+		farEnd:  plan.FarEnd,
 		refused: map[string]refusal{},
 	}
+}
+
+// nameOf names a side in the words of a reason.
+func (m *memory) nameOf(at side) string {
+	if at == farEnd && m != nil && m.farEnd != "" {
+		return m.farEnd
+	}
+	return string(at)
 }
 
 // refuse counts one more refusal of an event.
