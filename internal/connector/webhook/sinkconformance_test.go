@@ -164,10 +164,9 @@ func mistakes() map[conformance.Need]func(t testing.TB) (keys values, says, hide
 		}
 	}
 	return map[conformance.Need]func(t testing.TB) (values, []string, []string){
-		conformance.Unreachable: func(t testing.TB) (values, []string, []string) {
-			s := startService(t, nil)
-			s.stop()
-			return local(s.url()+"?key=hidden", nil), []string{"is not reachable", "check url"}, []string{"hidden"}
+		conformance.Unreachable: func(testing.TB) (values, []string, []string) {
+			// A port that was just left may be another test's by now.
+			return local("http://127.0.0.1:1?key=hidden", nil), []string{"is not reachable", "check url"}, []string{"hidden"}
 		},
 		conformance.WrongLogin:    answering(http.StatusUnauthorized, "answered 401", "check signing_secret, bearer_token"),
 		conformance.NoPermission:  answering(http.StatusForbidden, "answered 403", "check signing_secret, bearer_token"),
