@@ -224,6 +224,14 @@ func (w *walk) letters(t *testing.T, pipeline string) int {
 func (w *walk) handOver(t *testing.T) {
 	t.Helper()
 	for range 2 {
+		// The relay that has just begun may own nothing yet, and would give up nothing.
+		eventually(t, func() (bool, string) {
+			w.lives.fine(t)
+			return one[bool](t, w.service, `select count(*) = 2
+				from tide.pipeline_owner o
+				join tide.relay_instance i on i.id = o.relay_id
+				where i.heartbeat_at > clock_timestamp() - interval '8 seconds'`), "both pipelines are taken"
+		})
 		w.service.execute(t, `select tide.relay_disable('out'), tide.relay_disable('in')`)
 		eventually(t, func() (bool, string) {
 			w.lives.fine(t)
