@@ -30,14 +30,14 @@ type farEnd struct {
 	brokers string
 }
 
-// startFarEnd takes the shared broker, or one that no other case has for one that
-// disturbs it.
+// startFarEnd takes the shared broker, or one of its own for a case that disturbs it:
+// what was done to a broker before must not decide a case.
 func startFarEnd(t *testing.T, disturbs bool) *farEnd {
 	t.Helper()
 	f := &farEnd{topic: topicOf(t) + ".insert"}
 	// Cuts go through a way of the case's own.
 	if disturbs || strings.Contains(t.Name(), "_cut") || strings.Contains(t.Name(), "_idle_") {
-		f.cluster = disturbed.Borrow(t)
+		f.cluster = kafkatest.Start(t, kafkatest.Options{Ways: 1})
 		f.brokers = f.cluster.Between(0).Brokers()
 		f.awaitCoordinators(t)
 	} else {

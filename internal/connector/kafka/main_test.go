@@ -31,10 +31,6 @@ var (
 // brokers is one real broker that the tests share.
 var brokers = &kafkatest.Shared{}
 
-// disturbed are real brokers that a test has for itself while it kills, cuts
-// and freezes them.
-var disturbed = &kafkatest.Pool{Options: kafkatest.Options{Ways: 1}}
-
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(cleanUp{m})
 }
@@ -43,7 +39,6 @@ type cleanUp struct{ m *testing.M }
 
 func (c cleanUp) Run() int {
 	defer brokers.Close()
-	defer disturbed.Close()
 	return c.m.Run()
 }
 
