@@ -37,7 +37,10 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
-set plan_cache_mode = force_generic_plan
+-- Planned with the values each time: the plan for all values does not know where
+-- a session goes on and how little it asks for, and reads on through what was
+-- processed. In an inbox of eleven million a claim of ten took 17 ms by it, 1.4 so.
+set plan_cache_mode = force_custom_plan
 -- Values are handed over as text, and in these styles they come back the same;
 -- 'SQL' writes zones as abbreviations, of which some are read as another's.
 set datestyle = 'ISO'
@@ -99,10 +102,9 @@ comment on function tide.inbox_claim(text, text, integer, interval) is
 'Takes messages for a worker, oldest first, for as long as the lease lasts; passes over what others have. In an ordered inbox one message of a key is given out at a time. Each row has the token that tide.inbox_complete, tide.inbox_fail, tide.inbox_release and tide.inbox_extend ask for.
 Example: select id, payload, lease_token from tide.inbox_claim(''payment_triggers'', ''worker-1'', max_messages => 100);';
 
--- Statements about one inbox are planned once in a session and not with each
--- call, which is a fifth of what a claim of a hundred costs the processor, and
--- more than half of a claim of one. The name is that of the text, since which
--- part the text names changes.
+-- Statements about one inbox are parsed once in a session and not with each
+-- call; those that change what a lease holds are planned once too. The name is
+-- that of the text, since which part the text names changes.
 --
 -- Whoever calls us may prepare statements too, and we run this one with our
 -- rights. So it is taken for ours only when all of its text is the same; what
