@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,14 @@ type InboxTarget struct {
 	Repeats *Repeats
 	// peer says that it is in another database than the pipeline's.
 	peer bool
+	// mark is saved in the transaction of the insert; nil when there is none.
+	mark *numberedMark
+}
+
+// numberedMark is what a database shall remember of a source, as its save seq.
+type numberedMark struct {
+	message.Mark
+	seq int64
 }
 
 // Repeats says whether the messages of a batch may be known to the inbox. To
@@ -81,7 +90,7 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 	case err == nil:
 		fault.At(fault.ReverseAfterInsert)
 		return added, nil
-	case !isDataError(err):
+	case !isDataError(err) || isAboutMark(err):
 		return 0, c.explain(doing, err)
 	}
 	failed, err := c.findUninsertable(ctx, to, messages)
@@ -94,11 +103,23 @@ func (c *Catalog) InsertInbox(ctx context.Context, to InboxTarget, messages []me
 	return 0, &delivery.Partial{Failed: failed}
 }
 
+// InsertInboxMarked is InsertInbox that saves mark under the number seq in the
+// transaction of the insert: both are durable or neither is, and they wait for
+// the disk once. It fails as SaveMark does, too.
+func (c *Catalog) InsertInboxMarked(ctx context.Context, to InboxTarget, messages []message.Message, seq int64, mark message.Mark) (int, error) {
+	to.mark = &numberedMark{Mark: mark, seq: seq}
+	added, err := c.InsertInbox(ctx, to, messages)
+	if err == nil {
+		err = c.pruneMarks(ctx, to.Owner, seq)
+	}
+	return added, err
+}
+
 // insertAlone inserts in a transaction of its own, and once more if a repeat
 // was not expected.
 func (c *Catalog) insertAlone(ctx context.Context, to InboxTarget, messages []message.Message) (added int, err error) {
 	if !to.Repeats.expected() {
-		if added, err = c.insertIsolated(ctx, to, messages, false); sqlState(err) != uniqueViolation {
+		if added, err = c.insertIsolated(ctx, to, messages, false); sqlState(err) != uniqueViolation || isAboutMark(err) {
 			return added, err
 		}
 	}
@@ -160,11 +181,15 @@ func (c *Catalog) insertInbox(ctx context.Context, on rower, sql string, to Inbo
 	oldest, newest := publishedBetween(messages)
 	var owners int
 	var nothing any
-	err = on.QueryRow(ctx, sql,
-		to.Owner.PipelineID, c.relay.ID, to.Owner.Fence, to.InboxID, "tide_inbox_"+to.Inbox,
+	args := []any{
+		to.Owner.PipelineID, c.relay.ID, to.Owner.Fence, to.InboxID, "tide_inbox_" + to.Inbox,
 		values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7],
 		oldest, newest,
-	).Scan(&owners, &added, &nothing, &nothing)
+	}
+	if m := to.mark; m != nil {
+		args = append(args, m.seq, m.Origin, strconv.FormatUint(m.Sequence, 10), strconv.FormatUint(m.Delivery, 10))
+	}
+	err = on.QueryRow(ctx, sql, args...).Scan(&owners, &added, &nothing, &nothing)
 	if err == nil && owners == 0 {
 		return 0, superseded("insert into the inbox")
 	}
@@ -230,21 +255,35 @@ func publishedBetween(messages []message.Message) (oldest, newest *time.Time) {
 }
 
 // inboxQuery puts the inbox's name where the statement has {0}, and takes out
-// the look for repeats where none is expected.
+// the look for repeats where none is expected and the mark where there is none:
+// a condition in its place would be planned with each batch.
 func inboxQuery(to InboxTarget, repeats bool) string {
 	sql := fenced(inboxInsertSQL)
 	if to.peer {
 		sql = peerInboxInsertSQL
 	}
 	sql = strings.Replace(sql, `"{0}_inbox"`, pgx.Identifier{to.Inbox + "_inbox"}.Sanitize(), 1)
+	if to.mark == nil {
+		sql = withoutMark(sql)
+	}
 	if !repeats {
 		sql = strings.Replace(sql, "    on conflict do nothing\n", "", 1)
 	}
 	return sql
 }
 
+func withoutMark(sql string) string {
+	before, mark, found := strings.Cut(sql, ",\nmarked as (")
+	if !found {
+		return sql // another database's inbox has none
+	}
+	_, after, _ := strings.Cut(mark, "\n)")
+	return before + after
+}
+
 // findUninsertable finds the messages that the inbox refuses.
 func (c *Catalog) findUninsertable(ctx context.Context, to InboxTarget, messages []message.Message) (map[int]error, error) {
+	to.mark = nil
 	sql := inboxQuery(to, true)
 	return c.findRefused(ctx, len(messages), func(tx pgx.Tx, from, until int) error {
 		_, err := c.insertInbox(ctx, tx, sql, to, messages[from:until])
@@ -257,6 +296,13 @@ func (c *Catalog) findUninsertable(ctx context.Context, to InboxTarget, messages
 func isDataError(err error) bool {
 	state := sqlState(err)
 	return len(state) == 5 && (state[:2] == "22" || state[:2] == "23" || state[:2] == "54")
+}
+
+// isAboutMark says that the mark of a batch is the reason, and no message: somebody
+// else saved one under its number.
+func isAboutMark(err error) bool {
+	var pgErr *pgconn.PgError
+	return as(err, &pgErr) && pgErr.SchemaName == "tide" && pgErr.TableName == "pipeline_mark"
 }
 
 // uninsertable says in words why a message can never be in an inbox.

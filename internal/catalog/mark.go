@@ -55,8 +55,17 @@ func (c *Catalog) SaveMark(ctx context.Context, owner Owner, seq int64, m messag
 	if err == nil && n == 0 {
 		return superseded(doing)
 	}
-	if err == nil && seq%marksPruned == 0 {
-		_, err = c.exec(ctx, "remove old marks", markPruneSQL, owner.PipelineID, seq-marksKept)
+	if err == nil {
+		err = c.pruneMarks(ctx, owner, seq)
 	}
+	return err
+}
+
+// pruneMarks removes what later marks have replaced, from time to time.
+func (c *Catalog) pruneMarks(ctx context.Context, owner Owner, seq int64) error {
+	if seq%marksPruned != 0 {
+		return nil
+	}
+	_, err := c.exec(ctx, "remove old marks", markPruneSQL, owner.PipelineID, seq-marksKept)
 	return err
 }

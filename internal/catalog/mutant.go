@@ -28,8 +28,12 @@ func unfenced(sql string) string {
 	for _, table := range []string{"tide.pipeline_position", "tide.pipeline_mark"} {
 		if strings.Contains(sql, "insert into "+table) {
 			// the key of the saves would be a fence too
-			sql = altered(sql, "select o.pipeline_id, $4::bigint,", `select o.pipeline_id, (
-				select greatest($4::bigint, coalesce(max(p.seq), 0) + 1)
+			number := "$4::bigint"
+			if strings.Contains(sql, "$16::bigint") { // with the messages that it stands for
+				number = "$16::bigint"
+			}
+			sql = altered(sql, "select o.pipeline_id, "+number+",", `select o.pipeline_id, (
+				select greatest(`+number+`, coalesce(max(p.seq), 0) + 1)
 				from `+table+` p
 				where p.pipeline_id = $1),`)
 		}

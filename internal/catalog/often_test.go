@@ -110,12 +110,16 @@ func TestWhatRunsWithEachBatchIsPlannedOnce(t *testing.T) {
 		if err := c.SavePosition(t.Context(), OwnerOf(out), position); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.SaveMark(t.Context(), OwnerOf(in), int64(n+1), message.Mark{Origin: "s", Sequence: uint64(n), Delivery: uint64(n)}); err != nil {
+		if err := c.SaveMark(t.Context(), OwnerOf(in), int64(2*n+1), message.Mark{Origin: "s", Sequence: uint64(n), Delivery: uint64(n)}); err != nil {
 			t.Fatal(err)
 		}
 		target := InboxTarget{Owner: OwnerOf(in), InboxID: in.EndpointID, Inbox: in.Endpoint, Repeats: repeats}
 		event := message.Message{EventID: fmt.Sprint(n), Source: "/s", Stream: "s", Op: "insert", EventType: "t", Payload: []byte(`{}`), Headers: []byte(`{}`)}
 		if _, err := c.InsertInbox(t.Context(), target, []message.Message{event}); err != nil {
+			t.Fatal(err)
+		}
+		event.EventID += " marked"
+		if _, err := c.InsertInboxMarked(t.Context(), target, []message.Message{event}, int64(2*n+2), message.Mark{Origin: "s"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,7 +128,7 @@ func TestWhatRunsWithEachBatchIsPlannedOnce(t *testing.T) {
 	if n := onEachConnection(t, c, often); n != 0 {
 		t.Errorf("%d statements are planned each time", n)
 	}
-	if n := onEachConnection(t, c, `select count(*) from pg_prepared_statements where name like 'stmt_%' and generic_plans > 0`); n < 3 {
-		t.Errorf("%d statements have a plan for all parameters, want 3 at least", n)
+	if n := onEachConnection(t, c, `select count(*) from pg_prepared_statements where name like 'stmt_%' and generic_plans > 0`); n < 4 {
+		t.Errorf("%d statements have a plan for all parameters, want 4 at least", n)
 	}
 }

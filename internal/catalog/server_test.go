@@ -1,8 +1,12 @@
 package catalog
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/testkit/schematest"
 )
@@ -93,5 +97,68 @@ func TestMarksAreRememberedTheLastOneCounts(t *testing.T) {
 	schematest.Exec(t, pool, `select tide.relay_adopt('i-in')`)
 	if mark, _, err = a.LoadMark(t.Context(), spec.ID); err != nil || mark.Origin != "" || mark.Claim <= last.Claim {
 		t.Errorf("after adopting: %+v, %v", mark, err)
+	}
+}
+
+// TestAMarkAndItsMessagesAreDurableTogetherOrNotAtAll: whatever refuses the
+// one leaves the other as it was.
+func TestAMarkAndItsMessagesAreDurableTogetherOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	dsn, pool := newDatabase(t, 0)
+	spec := schematest.Reverse(t, pool, "i", relayA)
+	a := open(t, dsn, relayA)
+	target := InboxTarget{Owner: OwnerOf(spec), InboxID: spec.EndpointID, Inbox: "i", Repeats: &Repeats{}}
+	at := func(sequence uint64) message.Mark { return message.Mark{Origin: "nats:EVENTS:1", Sequence: sequence} }
+	holds := func(when string, messages int, number int64, sequence uint64) {
+		t.Helper()
+		mark, last, err := a.LoadMark(t.Context(), spec.ID)
+		var stored int
+		schematest.Query(t, pool, `select count(*) from tide.i_inbox`, nil, &stored)
+		if err != nil || stored != messages || last != number || mark.Sequence != sequence {
+			t.Errorf("%s: %d messages, mark %d under %d, %v", when, stored, mark.Sequence, last, err)
+		}
+	}
+	insert := func(number int64, mark message.Mark, ids ...string) error {
+		_, err := a.InsertInboxMarked(t.Context(), target, incoming(ids...), number, mark)
+		return err
+	}
+
+	if err := insert(1, at(2), "m1", "m2"); err != nil {
+		t.Fatal(err)
+	}
+	holds("the first", 2, 1, 2)
+	if err := insert(2, at(3), "m2", "m3"); err != nil { // whether or not the repeat was expected
+		t.Fatal(err)
+	}
+	holds("with a repeat", 3, 2, 3)
+
+	var partial *delivery.Partial
+	bad := incoming("m4", "m5")
+	bad[1].Payload = []byte(`"\u0000"`)
+	if _, err := a.InsertInboxMarked(t.Context(), target, bad, 3, at(5)); !errors.As(err, &partial) || partial.Failed[1] == nil || len(partial.Failed) != 1 {
+		t.Errorf("a message that the inbox refuses: %v", err)
+	}
+	holds("refused", 3, 2, 3)
+	if err := insert(2, at(6), "m6"); err == nil || isSuperseded(err) || errors.As(err, &partial) || !strings.Contains(err.Error(), "pipeline_mark") {
+		t.Errorf("a second save under one number: %v", err)
+	}
+	holds("under a number that is taken", 3, 2, 3)
+
+	other := target
+	other.Owner.Fence++
+	if _, err := a.InsertInboxMarked(t.Context(), other, incoming("m7"), 3, at(7)); !isSuperseded(err) {
+		t.Errorf("by one who does not own the pipeline: %v", err)
+	}
+	holds("not the owner", 3, 2, 3)
+	for number := int64(3); number <= 230; number++ {
+		if err := insert(number, at(uint64(number)+1), fmt.Sprintf("n%d", number)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds("at the end", 231, 230, 231)
+	var left int
+	schematest.Query(t, pool, `select count(*) from tide.pipeline_mark`, nil, &left)
+	if left > 120 {
+		t.Errorf("%d marks are kept", left)
 	}
 }

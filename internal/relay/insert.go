@@ -181,7 +181,7 @@ func (i *inserter) putAway(s *sorted, batch []arrival, n int, m message.Message,
 // dead letters, or the first of them blocks, and the rest is offered again.
 func (i *inserter) insertAll(ctx context.Context, batch []arrival, s *sorted, block *error) (int, error) {
 	for len(s.messages) > 0 {
-		inserted, err := i.insert(ctx, s.messages)
+		inserted, err := i.insert(ctx, s.messages, i.endOf(batch, s))
 		if err == nil {
 			return inserted, nil
 		}
@@ -202,6 +202,19 @@ func (i *inserter) insertAll(ctx context.Context, batch []arrival, s *sorted, bl
 		i.takeOut(batch, s, partial)
 	}
 	return 0, nil
+}
+
+// endOf returns the fetch whose mark is true once the messages are committed:
+// the last, if nothing of the batch is left for later. With one lane a batch
+// ends where a fetch does, and all before it are dealt with.
+func (i *inserter) endOf(batch []arrival, s *sorted) *fetch {
+	if len(s.letters) > 0 || s.end < len(batch) {
+		return nil
+	}
+	if end := &batch[len(batch)-1].of.value; i.memo.withInsert(end) {
+		return end
+	}
+	return nil
 }
 
 // takeOut moves refused messages to the letters, and with them those behind

@@ -175,7 +175,7 @@ func (r *reverse) retry(ctx context.Context, l *message.DeadLetter) error {
 	if !keep {
 		return nil
 	}
-	_, err = r.insert(ctx, []message.Message{changed})
+	_, err = r.insert(ctx, []message.Message{changed}, nil)
 	if partial, ok := partialOf(err, 1); partial != nil && ok && allRejected(partial) {
 		return &letterError{err: unwrapPartial(err)}
 	}

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 
@@ -15,6 +16,7 @@ type markingInbox struct {
 	*fakeInbox
 	mark  message.Mark
 	saves int
+	back  int // saves of less than was remembered
 	fails error
 }
 
@@ -27,9 +29,33 @@ func (i *markingInbox) Mark(context.Context) (message.Mark, error) {
 func (i *markingInbox) SaveMark(_ context.Context, mark message.Mark) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.mark = mark
+	i.remember(mark)
 	i.saves++
 	return nil
+}
+
+func (i *markingInbox) remember(mark message.Mark) {
+	if mark.Sequence < i.mark.Sequence {
+		i.back++
+	}
+	i.mark = mark
+}
+
+// boundInbox remembers marks with the messages that they stand for.
+type boundInbox struct {
+	*markingInbox
+	bound int
+}
+
+func (i *boundInbox) InsertMarked(ctx context.Context, messages []message.Message, mark message.Mark) (int, error) {
+	n, err := i.Insert(ctx, messages)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err == nil {
+		i.remember(mark)
+		i.bound++
+	}
+	return n, err
 }
 
 func (i *markingInbox) remembered() uint64 {
@@ -98,6 +124,46 @@ func TestTheSourceIsNeverToldMoreThanTheDatabaseRemembers(t *testing.T) {
 			t.Errorf("remembered %d", inbox.remembered())
 		}
 	})
+}
+
+// TestAMarkIsSavedWithItsMessagesUnlessSomeAreElsewhere: what is put aside or
+// left out is not in the transaction of the insert, so its mark comes by itself,
+// and never behind that of a later fetch.
+func TestAMarkIsSavedWithItsMessagesUnlessSomeAreElsewhere(t *testing.T) {
+	t.Parallel()
+	for _, lanes := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			all := events(200, "a", "b", "c")
+			all[30].Payload = []byte("bad bytes")
+			w := newWayBack(all)
+			w.limits.Lanes = lanes
+			w.inbox.fails = never("e77")
+			w.inbox.slow = []int{1, 5, 2}
+			w.changes = []Change{changeFunc(func(m *message.Message) (bool, error) {
+				var n int
+				_, err := fmt.Sscanf(m.EventID, "e%d", &n)
+				return n <= 100 || n > 120, err
+			})}
+			inbox := &boundInbox{markingInbox: &markingInbox{fakeInbox: w.inbox}}
+			w.source.checks = func(upTo int) {
+				if got := inbox.remembered(); got < uint64(upTo) {
+					t.Errorf("%d lanes: told of %d with %d remembered", lanes, upTo, got)
+				}
+			}
+			_, stop := start(t, w.registry, func(spec pipeline.Spec) (Plan, error) {
+				return Plan{Spec: spec, Limits: w.limits, Codec: fakeCodec{}, Changes: w.changes, DeadLetters: w.letters,
+					Source: &markedSource{fakeSource: w.source}, Inbox: inbox}, nil
+			}, w.options)
+			await(t, "the last acknowledgement", func() bool { return w.source.acknowledged() == 200 })
+			stop()
+			if inbox.remembered() != 200 || inbox.back > 0 {
+				t.Errorf("%d lanes: %d remembered, %d saves went back", lanes, inbox.remembered(), inbox.back)
+			}
+			if one := lanes == 1; (inbox.bound > 0) != one || inbox.saves == 0 {
+				t.Errorf("%d lanes: %d marks with their messages, %d by themselves", lanes, inbox.bound, inbox.saves)
+			}
+		})
+	}
 }
 
 func TestASessionBeginsAtWhatTheDatabaseRemembers(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 // acknowledgeEarly does for a delivery, before it is inserted, all that follows
 // its insert. What the database remembers of the source goes with the
 // acknowledgement: it alone would bring back what is lost here.
-func (r *reverse) acknowledgeEarly(ctx context.Context, d *message.Delivery) error {
-	if err := r.remember(ctx, d.Mark); err != nil {
+func (r *reverse) acknowledgeEarly(ctx context.Context, d *message.Delivery, number uint64) error {
+	if err := r.remember(ctx, fetch{*d, number}); err != nil {
 		return err
 	}
 	if d.Acknowledge != nil {

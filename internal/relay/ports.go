@@ -141,6 +141,14 @@ type Marker interface {
 	SaveMark(ctx context.Context, mark message.Mark) error
 }
 
+// MarkedInserter is a second power of a Marker.
+type MarkedInserter interface {
+	// InsertMarked is Insert that makes mark durable in the same transaction,
+	// so that the disk is waited for once. The engine never calls it beside
+	// SaveMark or itself.
+	InsertMarked(ctx context.Context, messages []message.Message, mark message.Mark) (inserted int, err error)
+}
+
 // Resumer is a second power of a Source, whose messages have lasting numbers.
 type Resumer interface {
 	// ResumeFrom says, before Open, what the database remembers. Open then

@@ -19,19 +19,26 @@ type reverse struct {
 	fetched    chan message.Delivery
 	inserters  []*inserter
 	// tracker hands over deliveries that are committed, in order.
-	tracker   *tracker[message.Delivery]
-	committed chan message.Delivery
+	tracker   *tracker[fetch]
+	committed chan fetch
 	// places bound the deliveries between their fetch and their acknowledgement.
 	places chan struct{}
 	// working counts the lanes that have not ended.
 	working atomic.Int64
 	// held is what blocks, found first.
 	held atomic.Pointer[blockedError]
+	memo *memo
+}
+
+// fetch is one delivery with its number in the session.
+type fetch struct {
+	message.Delivery
+	number uint64
 }
 
 // arrival is one message of a delivery, decoded.
 type arrival struct {
-	of       *tracked[message.Delivery]
+	of       *tracked[fetch]
 	envelope *message.Envelope
 	message  message.Message
 	err      error
@@ -43,11 +50,12 @@ func newReverse(s session) *reverse {
 	r := &reverse{
 		session:   s,
 		fetched:   make(chan message.Delivery, 1),
-		committed: make(chan message.Delivery, most),
+		committed: make(chan fetch, most),
 		places:    make(chan struct{}, most),
 	}
 	r.tracker = newTracker(size{values: most, events: most * s.limits.BatchSize, bytes: bytesAtOnce},
-		func(d message.Delivery) { r.committed <- d }) // never waits: there are no more than places
+		func(d fetch) { r.committed <- d }) // never waits: there are no more than places
+	r.memo = newMemo(&s.plan)
 	for place := range lanes {
 		r.inserters = append(r.inserters, &inserter{
 			reverse:  r,
@@ -75,7 +83,7 @@ func (r *reverse) run(intake, work context.Context) error {
 	intake, r.stopIntake = context.WithCancel(intake)
 	defer r.stopIntake()
 	parts := []func(ctx context.Context) error{
-		func(ctx context.Context) error { return r.fetch(both(ctx, intake)) },
+		func(ctx context.Context) error { return r.fetchAhead(both(ctx, intake)) },
 		func(ctx context.Context) error { return r.deal(both(ctx, intake)) },
 		func(ctx context.Context) error { return r.settle(both(ctx, intake), r.tracker.idle) },
 		func(ctx context.Context) error { return r.retryLetters(both(ctx, intake), r) },
@@ -110,8 +118,8 @@ func (r *reverse) work(ctx, intake context.Context, i *inserter) error {
 	return err
 }
 
-// fetch fetches ahead. Its context ends when intake is done.
-func (r *reverse) fetch(ctx context.Context) error {
+// fetchAhead fetches. Its context ends when intake is done.
+func (r *reverse) fetchAhead(ctx context.Context) error {
 	defer close(r.fetched)
 	for ctx.Err() == nil {
 		d, err := r.plan.Source.Fetch(ctx, r.limits.BatchSize)
@@ -138,13 +146,17 @@ func (r *reverse) deal(ctx context.Context) error {
 			close(i.arrivals)
 		}
 	}()
-	for d := range r.fetched {
+	for number := uint64(1); ; number++ {
+		d, open := <-r.fetched
+		if !open {
+			return nil
+		}
 		d.Envelopes = r.split(d.Envelopes)
 		if r.memory.limiter.Wait(ctx, len(d.Envelopes)) != nil {
 			return nil
 		}
 		if fault.Mutant(fault.AcknowledgeBeforeInsert) {
-			if err := r.acknowledgeEarly(ctx, &d); err != nil {
+			if err := r.acknowledgeEarly(ctx, &d, number); err != nil {
 				return err
 			}
 		}
@@ -157,7 +169,7 @@ func (r *reverse) deal(ctx context.Context) error {
 		for i := range d.Envelopes {
 			bytes += len(d.Envelopes[i].Body)
 		}
-		t, err := r.tracker.admit(ctx, d, len(d.Envelopes), bytes)
+		t, err := r.tracker.admit(ctx, fetch{d, number}, len(d.Envelopes), bytes)
 		if err != nil {
 			return nil // stopped
 		}
@@ -165,7 +177,6 @@ func (r *reverse) deal(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
 }
 
 // split takes envelopes that hold several events apart. All are settled before
@@ -193,7 +204,7 @@ func (r *reverse) split(envelopes []message.Envelope) []message.Envelope {
 	return all
 }
 
-func (r *reverse) dealOne(t *tracked[message.Delivery]) error {
+func (r *reverse) dealOne(t *tracked[fetch]) error {
 	envelopes := t.value.Envelopes
 	pieces := make([][]arrival, len(r.inserters))
 	for i := range envelopes {
@@ -227,9 +238,15 @@ func named(m message.Message, e *message.Envelope) *message.Message {
 	return &m
 }
 
-func (r *reverse) insert(ctx context.Context, messages []message.Message) (inserted int, err error) {
+// insert inserts, and saves in the same transaction that all is taken in as far
+// as a fetch that ends with these messages, unless it is nil.
+func (r *reverse) insert(ctx context.Context, messages []message.Message, end *fetch) (inserted int, err error) {
 	err = r.call(ctx, database, "insert into the inbox", func(ctx context.Context) error {
-		inserted, err = r.plan.Inbox.Insert(ctx, messages)
+		if end != nil {
+			inserted, err = r.memo.insert(ctx, messages, end)
+		} else {
+			inserted, err = r.plan.Inbox.Insert(ctx, messages)
+		}
 		return err
 	})
 	if inserted > 0 {
@@ -238,41 +255,11 @@ func (r *reverse) insert(ctx context.Context, messages []message.Message) (inser
 	return inserted, err
 }
 
-// resume tells the source what the database remembers of it.
-func (r *reverse) resume(ctx context.Context) error {
-	marker, marks := r.plan.Inbox.(Marker)
-	resumer, resumes := r.plan.Source.(Resumer)
-	if !marks || !resumes {
-		return nil
-	}
-	return r.call(ctx, database, "read how far the source was taken in", func(ctx context.Context) error {
-		mark, err := marker.Mark(ctx)
-		if err == nil {
-			resumer.ResumeFrom(mark)
-		}
-		return err
-	})
-}
-
-// remember saves how far the source is taken in. It comes after the commit of
-// what the mark stands for, and before the acknowledgement: the source is never
-// told more than the database remembers, so a source that knows more proves
-// that the database has lost something.
-func (r *reverse) remember(ctx context.Context, mark message.Mark) error {
-	marker, marks := r.plan.Inbox.(Marker)
-	if !marks || mark.Origin == "" {
-		return nil
-	}
-	return r.call(ctx, database, "save how far the source was taken in", func(ctx context.Context) error {
-		return marker.SaveMark(ctx, mark)
-	})
-}
-
 // acknowledge tells the source what is durable. If that fails the messages
 // come again and the inbox knows them.
 func (r *reverse) acknowledge(ctx context.Context) error {
 	for d := range r.committed {
-		if err := r.remember(ctx, d.Mark); err != nil {
+		if err := r.remember(ctx, d); err != nil {
 			return err
 		}
 		if d.Acknowledge != nil {

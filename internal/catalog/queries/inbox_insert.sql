@@ -11,7 +11,9 @@
 -- expected: it looks into each unique index twice.
 --
 -- $1 pipeline, $2 relay, $3 fence, $4 inbox, $5 channel, $6 to $13 one array for each column,
--- $14 and $15 the times of the oldest and the newest event
+-- $14 and $15 the times of the oldest and the newest event; $16 to $19 the mark that
+-- is true with this batch, as in mark_save.sql: seq, origin, sequence, delivery.
+-- Without one these and "marked" are left out.
 with owned as materialized (
     select o.pipeline_id
     from tide.pipeline_owner o
@@ -35,6 +37,12 @@ added as (
     where e.known is null or not e.known[m.place]
     on conflict do nothing
     returning 1
+),
+marked as (
+    insert into tide.pipeline_mark (pipeline_id, seq, origin, sequence, delivery, timeline)
+    select o.pipeline_id, $16::bigint, $17::text, $18::text::numeric, $19::text::numeric, n.timeline
+    from owned o
+    cross join tide.node n
 )
 select (select count(*) from owned) as owners,
        c.added,

@@ -13,6 +13,7 @@ import (
 // Store is what an inbox needs of the catalog.
 type Store interface {
 	InsertInbox(ctx context.Context, to catalog.InboxTarget, messages []message.Message) (int, error)
+	InsertInboxMarked(ctx context.Context, to catalog.InboxTarget, messages []message.Message, number int64, mark message.Mark) (int, error)
 	LoadMark(ctx context.Context, pipelineID int64) (mark message.Mark, number int64, err error)
 	SaveMark(ctx context.Context, owner catalog.Owner, number int64, mark message.Mark) error
 }
@@ -21,8 +22,8 @@ type Store interface {
 type Inbox struct {
 	store  Store
 	target catalog.InboxTarget
-	// marks counts the saves of marks. Only Mark and SaveMark touch it, which
-	// the engine calls one after another.
+	// marks counts the saves of marks. Only Mark, SaveMark and InsertMarked touch
+	// it, which the engine calls one after another.
 	marks int64
 }
 
@@ -42,6 +43,16 @@ func New(store Store, spec pipeline.Spec) *Inbox {
 // another relay owns the pipeline.
 func (i *Inbox) Insert(ctx context.Context, messages []message.Message) (int, error) {
 	return i.store.InsertInbox(ctx, i.target, messages)
+}
+
+// InsertMarked is Insert that saves mark in the same transaction, as SaveMark
+// does in one of its own.
+func (i *Inbox) InsertMarked(ctx context.Context, messages []message.Message, mark message.Mark) (int, error) {
+	added, err := i.store.InsertInboxMarked(ctx, i.target, messages, i.marks+1, mark)
+	if err == nil {
+		i.marks++
+	}
+	return added, err
 }
 
 // Mark returns how far the source was durably taken in. A session starts with
