@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pg-tide/pg-tide/internal/message"
 	"github.com/pg-tide/pg-tide/internal/pipeline"
@@ -27,6 +28,8 @@ type forward struct {
 	tracker *tracker[message.Position]
 	// positions holds the newest position that was not saved yet.
 	positions chan message.Position
+	// ended is closed when no position comes any more.
+	ended chan struct{}
 }
 
 // pagesAtOnce is how many pages may be unfinished because of one that is: the
@@ -41,6 +44,7 @@ func newForward(s session) *forward {
 		session:   s,
 		pages:     make(chan message.Page, pagesAhead),
 		positions: make(chan message.Position, 1),
+		ended:     make(chan struct{}),
 	}
 	most := size{values: pagesAtOnce, events: s.options.Window * s.limits.BatchSize, bytes: bytesAtOnce}
 	if s.limits.OnError == pipeline.Block {
@@ -91,6 +95,7 @@ func (f *forward) run(intake, work context.Context) error {
 			func(ctx context.Context) error { return l.watch(both(ctx, intake)) })
 	}
 	err := run.Together(ctx, parts...)
+	close(f.ended)
 	close(f.positions)
 	return worse(err, saver.Wait())
 }
@@ -225,8 +230,13 @@ func (f *forward) offer(p message.Position) {
 	f.positions <- p
 }
 
+// savePause is how long a saver rests between two saves: at 500 events a second
+// a save for each page is a tenth of what the database does. A crash has the
+// events of that time sent again, as it has those of a window.
+const savePause = 25 * time.Millisecond
+
 // save makes positions durable, one at a time: at once when idle, and the
-// newest of those that came up during the save before when busy.
+// newest of those that came up since the save before when busy.
 func (f *forward) save(ctx context.Context) error {
 	for position := range f.positions {
 		err := f.call(ctx, database, "save the position", func(ctx context.Context) error {
@@ -236,6 +246,18 @@ func (f *forward) save(ctx context.Context) error {
 			return err
 		}
 		f.progress()
+		f.rest(ctx)
 	}
 	return nil
+}
+
+// rest waits until it is time for another save, or for the last.
+func (f *forward) rest(ctx context.Context) {
+	timer := f.clock.NewTimer(savePause)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+	case <-f.ended:
+	case <-ctx.Done():
+	}
 }
