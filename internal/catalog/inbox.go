@@ -187,7 +187,7 @@ func (c *Catalog) insertInbox(ctx context.Context, on rower, sql string, to Inbo
 		oldest, newest,
 	}
 	if m := to.mark; m != nil {
-		args = append(args, m.seq, m.Origin, strconv.FormatUint(m.Sequence, 10), strconv.FormatUint(m.Delivery, 10))
+		args = append(args, m.seq, m.Origin, strconv.FormatUint(m.Sequence, 10), strconv.FormatUint(m.Delivery, 10), placesOf(m.Mark))
 	}
 	err = on.QueryRow(ctx, sql, args...).Scan(&owners, &added, &nothing, &nothing)
 	if err == nil && owners == 0 {

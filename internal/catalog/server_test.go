@@ -67,7 +67,7 @@ func TestMarksAreRememberedTheLastOneCounts(t *testing.T) {
 	if err != nil || number != 0 || mark.Origin != "" || mark.Claim == 0 {
 		t.Fatalf("before the first: %+v, %d, %v", mark, number, err)
 	}
-	last := message.Mark{Origin: "nats:EVENTS:1:d:events.>", Delivery: 1 << 63}
+	last := message.Mark{Origin: "nats:EVENTS:1:d:events.>", Delivery: 1 << 63, Places: `{"a": {"0": 12}}`}
 	for i := int64(1); i <= 230; i++ {
 		last.Sequence = 1<<63 + uint64(i)
 		if err := a.SaveMark(t.Context(), owner, i, last); err != nil {
@@ -108,13 +108,15 @@ func TestAMarkAndItsMessagesAreDurableTogetherOrNotAtAll(t *testing.T) {
 	spec := schematest.Reverse(t, pool, "i", relayA)
 	a := open(t, dsn, relayA)
 	target := InboxTarget{Owner: OwnerOf(spec), InboxID: spec.EndpointID, Inbox: "i", Repeats: &Repeats{}}
-	at := func(sequence uint64) message.Mark { return message.Mark{Origin: "nats:EVENTS:1", Sequence: sequence} }
+	at := func(sequence uint64) message.Mark {
+		return message.Mark{Origin: "nats:EVENTS:1", Sequence: sequence, Places: fmt.Sprintf(`{"p": %d}`, sequence)}
+	}
 	holds := func(when string, messages int, number int64, sequence uint64) {
 		t.Helper()
 		mark, last, err := a.LoadMark(t.Context(), spec.ID)
 		var stored int
 		schematest.Query(t, pool, `select count(*) from tide.i_inbox`, nil, &stored)
-		if err != nil || stored != messages || last != number || mark.Sequence != sequence {
+		if err != nil || stored != messages || last != number || mark.Sequence != sequence || mark.Places != at(sequence).Places {
 			t.Errorf("%s: %d messages, mark %d under %d, %v", when, stored, mark.Sequence, last, err)
 		}
 	}

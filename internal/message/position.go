@@ -59,6 +59,9 @@ type Mark struct {
 	Sequence uint64
 	// Delivery is the source's own count of what it delivered, up to there.
 	Delivery uint64
+	// Places says the same of a source with several logs, each of which has
+	// numbers of its own: JSON, as the source wrote it. Empty where there is one log.
+	Places string
 	// Moved says that the database was promoted, or restored to a point in
 	// time, since this was saved: what came after may be lost. Not saved.
 	Moved bool

@@ -151,6 +151,8 @@ create table tide.pipeline_mark (
     origin      text        not null,
     sequence    numeric(20) not null,
     delivery    numeric(20) not null,
+    -- how far, of a source with several logs, as the relay wrote it
+    places      jsonb,
     timeline    integer,
     saved_at    timestamptz not null default clock_timestamp(),
     primary key (pipeline_id, seq)

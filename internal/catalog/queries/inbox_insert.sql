@@ -11,8 +11,8 @@
 -- expected: it looks into each unique index twice.
 --
 -- $1 pipeline, $2 relay, $3 fence, $4 inbox, $5 channel, $6 to $13 one array for each column,
--- $14 and $15 the times of the oldest and the newest event; $16 to $19 the mark that
--- is true with this batch, as in mark_save.sql: seq, origin, sequence, delivery.
+-- $14 and $15 the times of the oldest and the newest event; $16 to $20 the mark that
+-- is true with this batch, as in mark_save.sql: seq, origin, sequence, delivery, places.
 -- Without one these and "marked" are left out.
 with owned as materialized (
     select o.pipeline_id
@@ -39,8 +39,8 @@ added as (
     returning 1
 ),
 marked as (
-    insert into tide.pipeline_mark (pipeline_id, seq, origin, sequence, delivery, timeline)
-    select o.pipeline_id, $16::bigint, $17::text, $18::text::numeric, $19::text::numeric, n.timeline
+    insert into tide.pipeline_mark (pipeline_id, seq, origin, sequence, delivery, places, timeline)
+    select o.pipeline_id, $16::bigint, $17::text, $18::text::numeric, $19::text::numeric, $20::jsonb, n.timeline
     from owned o
     cross join tide.node n
 )

@@ -65,7 +65,14 @@ type session struct {
 	closing sync.Once
 	ended   chan struct{}
 
+	// origin is empty when the database remembers nothing of the source, and
+	// signature what is written beside the offsets then.
+	origin, signature string
+	baseline          *message.Mark // to be saved before anything else; nil when it is
+
 	mu      sync.Mutex
+	taken   taken
+	failed  error // of assigned: it ends the session
 	claims  map[place]*claim
 	changed chan struct{} // closed and made anew when fewer are in flight
 }
@@ -83,6 +90,10 @@ type held struct {
 }
 
 func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error) {
+	if first := s.baseline; first != nil {
+		s.baseline = nil
+		return message.Delivery{Mark: *first}, nil
+	}
 	fault.At(fault.ReverseBeforeFetch)
 	for {
 		fetches, err := s.poll(ctx, limit)
@@ -128,7 +139,9 @@ func (s *session) problem(ctx context.Context, fetches kgo.Fetches) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var problem error
+	s.mu.Lock()
+	problem := s.failed
+	s.mu.Unlock()
 	fetches.EachError(func(topic string, partition int32, err error) {
 		var loss *kgo.ErrDataLoss
 		var group *kgo.ErrGroupSession
@@ -172,16 +185,26 @@ func (s *session) deliver(fetches kgo.Fetches) message.Delivery {
 			if len(p.Records) == 0 {
 				return
 			}
-			holds = append(holds, s.hold(place{t.Topic, p.Partition}, p.Records[len(p.Records)-1]))
+			last := p.Records[len(p.Records)-1]
+			holds = append(holds, s.hold(place{t.Topic, p.Partition}, last))
+			if s.origin != "" {
+				s.ids[t.Topic] = id
+				s.taken.set(id, p.Partition, last.Offset+1)
+			}
 			for _, r := range p.Records {
 				envelopes = append(envelopes, toEnvelope(r, id))
 			}
 		})
 	})
+	var mark message.Mark
+	if s.origin != "" {
+		mark = s.taken.mark(s.origin)
+	}
 	s.mu.Unlock()
 	s.conn.client.AllowRebalance()
 	return message.Delivery{
 		Envelopes:   envelopes,
+		Mark:        mark,
 		Acknowledge: func(ctx context.Context) error { return s.acknowledge(ctx, holds) },
 	}
 }
@@ -258,6 +281,9 @@ func (s *session) standing(holds []held) map[string]map[int32]kgo.EpochOffset {
 
 func (s *session) commitOnce(ctx context.Context, offsets map[string]map[int32]kgo.EpochOffset) error {
 	var failure error
+	if s.origin != "" {
+		ctx = kgo.PreCommitFnContext(ctx, s.sign)
+	}
 	s.conn.client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, r *kmsg.OffsetCommitResponse, err error) {
 		if failure = err; err != nil {
 			return
@@ -272,6 +298,16 @@ func (s *session) commitOnce(ctx context.Context, offsets map[string]map[int32]k
 		}
 	})
 	return failure
+}
+
+// sign writes beside each offset whose it is.
+func (s *session) sign(r *kmsg.OffsetCommitRequest) error {
+	for i := range r.Topics {
+		for j := range r.Topics[i].Partitions {
+			r.Topics[i].Partitions[j].Metadata = &s.signature
+		}
+	}
+	return nil
 }
 
 // revoked waits until what is in flight of the partitions is dealt with, and
@@ -328,6 +364,7 @@ func (s *session) giveUp(partitions map[string][]int32) {
 				c.gone = true
 				delete(s.claims, at)
 			}
+			s.taken.forget(s.ids[topic], number) // what others take in of it says nothing about this database
 		}
 	}
 }

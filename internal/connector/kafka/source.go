@@ -42,6 +42,9 @@ type Source struct {
 
 	mu      sync.Mutex
 	session *session
+	// resumes says that the database remembers how far it is, as mark says.
+	resumes bool
+	mark    message.Mark
 }
 
 // NewSource checks the configuration and connects to nothing.
@@ -111,7 +114,37 @@ func (s *Source) prepare(ctx context.Context, opened *session) error {
 	if err := s.settings.start.pin(ctx, opened.conn, s.settings.group, s.settings.names); err != nil {
 		return err
 	}
+	if err := s.resume(ctx, opened); err != nil {
+		return err
+	}
 	opened.conn.client.AddConsumeTopics(s.settings.names...)
+	return nil
+}
+
+// resume compares the group's offsets with the database, before the session
+// joins the group.
+func (s *Source) resume(ctx context.Context, opened *session) error {
+	s.mu.Lock()
+	resumes, mark := s.resumes, s.mark
+	s.mu.Unlock()
+	if !resumes {
+		return nil
+	}
+	origin, err := originOf(ctx, opened.conn, s.settings.group)
+	if err != nil {
+		return err
+	}
+	r := &resumption{conn: opened.conn, group: s.settings.group, reader: s.settings.instance, pipeline: s.deps.Pipeline,
+		origin: origin, topics: opened.ids, mark: mark, log: s.log}
+	known, err := r.recover(ctx)
+	if err != nil {
+		return err
+	}
+	opened.origin, opened.taken, opened.signature = origin, known, signature(s.settings.instance, mark.Claim)
+	if mark.Moved { // so that it is compared with this timeline from now on
+		baseline := known.mark(origin)
+		opened.baseline = &baseline
+	}
 	return nil
 }
 
@@ -123,6 +156,7 @@ func (s *Source) consumerOptions(opened *session) []kgo.Opt {
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(opened.assigned),
 		kgo.OnPartitionsRevoked(opened.revoked),
 		kgo.OnPartitionsLost(opened.lost),
 		// Partitions that nobody has a place in are read from their beginning:
