@@ -61,9 +61,9 @@ func (f *fan) awaitLines(t *testing.T, n int) {
 }
 
 // holders are the pipelines that hold back the outbox's retention.
-func (f *fan) holders(t *testing.T) string {
+func (s *service) holders(t *testing.T) string {
 	t.Helper()
-	return one[string](t, f.service, `select coalesce(string_agg(r.pipeline, ' ' order by r.pipeline), 'nobody') from tide.relay_status r where r.holds_retention_since is not null`)
+	return one[string](t, s, `select coalesce(string_agg(r.pipeline, ' ' order by r.pipeline), 'nobody') from tide.relay_status r where r.holds_retention_since is not null`)
 }
 
 // A dead pipeline and a slow one delay no other; each says what it waits for

@@ -117,24 +117,32 @@ func step(t *testing.T, b *bus, n, orders int) {
 func inSteps(t *testing.T, h *hook, orders, steps int) {
 	t.Helper()
 	byOrder, _, _ := h.took()
-	for i := range orders {
-		order := fmt.Sprintf("H%02d", i)
-		var got []string
-		for _, body := range byOrder[order] {
+	got := map[string][]string{}
+	for order, bodies := range byOrder {
+		for _, body := range bodies {
 			var payload struct {
 				Type string `json:"event_type"`
 			}
 			if err := json.Unmarshal([]byte(body), &payload); err != nil {
 				t.Fatal(err)
 			}
-			got = append(got, payload.Type)
+			got[order] = append(got[order], payload.Type)
 		}
-		var want []string
-		for n := range steps {
-			want = append(want, fmt.Sprintf("step.%02d", n))
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("order %s: %q, want %q", order, got, want)
+	}
+	checkSteps(t, "over HTTP", got, orders, steps)
+}
+
+// checkSteps says whether every order has all steps, each once and in order.
+func checkSteps(t *testing.T, way string, got map[string][]string, orders, steps int) {
+	t.Helper()
+	var want []string
+	for n := range steps {
+		want = append(want, fmt.Sprintf("step.%02d", n))
+	}
+	for i := range orders {
+		order := fmt.Sprintf("H%02d", i)
+		if !slices.Equal(got[order], want) {
+			t.Errorf("order %s %s: %q, want %q", order, way, got[order], want)
 		}
 	}
 }
