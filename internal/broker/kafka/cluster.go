@@ -49,7 +49,7 @@ type Options struct {
 // TLS is what listeners with TLS need, as paths of PEM files.
 type TLS struct {
 	CA, Cert, Key string
-	// Mutual demands a client's certificate.
+	// Mutual demands a client's certificate on the listeners without a login.
 	Mutual bool
 }
 

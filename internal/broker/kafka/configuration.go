@@ -173,9 +173,7 @@ func (n *Node) encrypt(settings map[string]string) error {
 	settings["ssl.keystore.type"], settings["ssl.keystore.location"] = "PEM", both
 	settings["ssl.truststore.type"], settings["ssl.truststore.location"] = "PEM", t.CA
 	if t.Mutual {
-		for _, listener := range []string{listenTLS, listenLoginTLS} {
-			settings["listener.name."+strings.ToLower(listener)+".ssl.client.auth"] = "required"
-		}
+		settings["listener.name."+strings.ToLower(listenTLS)+".ssl.client.auth"] = "required"
 	}
 	return nil
 }

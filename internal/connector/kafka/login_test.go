@@ -117,11 +117,12 @@ func TestSaysWhichPermissionIsMissing(t *testing.T) {
 	wantError(t, err, delivery.VerdictMisconfigured, "group payments", "READ on the group")
 }
 
-// What only a real broker answers: logins of all kinds, over TLS and without.
+// What only a real broker answers: logins of all kinds, over TLS and without,
+// and certificates in their place.
 func TestLogsInToARealBroker(t *testing.T) {
 	t.Parallel()
 	certificates, tokens := kafkatest.NewCertificates(t), kafkatest.NewTokens(t)
-	c := kafkatest.Start(t, kafkatest.Options{Certificates: certificates, Users: map[string]string{"relay": "geheim", "nobody": "geheim"},
+	c := kafkatest.Start(t, kafkatest.Options{Certificates: certificates, MutualTLS: true, Users: map[string]string{"relay": "geheim", "nobody": "geheim"},
 		Tokens: tokens, Authorize: true})
 	ctx := background(t)
 	c.CreateTopic(t, "orders", 1)
@@ -169,6 +170,10 @@ func TestLogsInToARealBroker(t *testing.T) {
 		wantError(t, source.Open(ctx), delivery.VerdictMisconfigured, "refuses the login", "token")
 		write(tokens.Token(t, "relay", time.Hour))
 		open(ctx, t, source)
+	})
+	t.Run("certificates", func(t *testing.T) {
+		t.Parallel()
+		checkCertificates(t, c, certificates)
 	})
 	t.Run("permissions", func(t *testing.T) {
 		t.Parallel()

@@ -12,6 +12,9 @@ type Certificates = tlstest.Certificates
 // ServerName is the name in a server's certificate.
 const ServerName = tlstest.ServerName
 
+// CertificateUser is who the client's certificate is of, as ACLs name it.
+const CertificateUser = "CN=" + tlstest.ServerName
+
 // NewCertificates makes an authority and certificates that are valid for an hour.
 func NewCertificates(t testing.TB) *Certificates {
 	t.Helper()

@@ -30,7 +30,9 @@ const (
 type Options struct {
 	// Brokers is 1, or 3 that each hold every partition, of which two suffice.
 	Brokers int
-	// Certificates adds listeners with TLS; MutualTLS demands a client's certificate.
+	// Certificates adds listeners with TLS; MutualTLS demands a client's
+	// certificate of the same authority where there is no login. Who shows one is
+	// the user CertificateUser.
 	Certificates *Certificates
 	MutualTLS    bool
 	// Users adds listeners with PLAIN and SCRAM, for those names and passwords.
