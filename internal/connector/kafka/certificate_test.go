@@ -48,8 +48,9 @@ func checkCertificates(t *testing.T, c *kafkatest.Cluster, certificates *kafkate
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			ctx := background(t) // it may have waited for its turn
 			config := good.with(wrong.change)
-			parts := append(wrong.parts, "the broker at "+c.TLSBrokers())
+			parts := append([]string{"the broker at " + c.TLSBrokers()}, wrong.parts...)
 			wantError(t, newSink(t, config).Open(ctx), delivery.VerdictMisconfigured, parts...)
 			wantError(t, newSource(t, config, "db-1").Open(ctx), delivery.VerdictMisconfigured, parts...)
 		})
