@@ -23,6 +23,9 @@ const (
 	// retryTimeout bounds how long the client repeats one question by itself:
 	// the engine's own retries say what they wait for.
 	retryTimeout = 4 * time.Second
+	// closeTimeout bounds the client's farewell, which waits for the answer to
+	// whatever it asked a group.
+	closeTimeout = time.Second
 )
 
 var errClosed = errors.New("the connection was closed by the relay")
@@ -35,6 +38,7 @@ type connection struct {
 	brokers string
 	dials   *dials
 
+	drop    context.CancelFunc // ends what the client is asking
 	closing sync.Once
 	ended   chan struct{}
 }
@@ -50,7 +54,9 @@ func connect(ctx context.Context, a *address, name string, more ...kgo.Opt) (*co
 		return nil, err
 	}
 	d := &dials{}
+	living, drop := context.WithCancel(context.WithoutCancel(ctx))
 	options := []kgo.Opt{
+		kgo.WithContext(living),
 		kgo.SeedBrokers(a.brokers...),
 		kgo.ClientID(name),
 		kgo.SoftwareNameAndVersion("pg-tide", "1"),
@@ -69,9 +75,10 @@ func connect(ctx context.Context, a *address, name string, more ...kgo.Opt) (*co
 	}
 	client, err := kgo.NewClient(append(options, more...)...)
 	if err != nil {
+		drop()
 		return nil, misconfigured("the client refuses its settings: %w", err)
 	}
-	c := &connection{client: client, admin: kadm.NewClient(client), brokers: a.String(), dials: d, ended: make(chan struct{})}
+	c := &connection{client: client, admin: kadm.NewClient(client), brokers: a.String(), dials: d, drop: drop, ended: make(chan struct{})}
 	c.admin.SetTimeoutMillis(int32(requestTimeout / time.Millisecond))
 	if err := c.ping(ctx); err != nil {
 		c.close()
@@ -123,9 +130,14 @@ func (c *connection) request(ctx context.Context) (context.Context, context.Canc
 		delivery.RetryAfter(errors.New("the brokers at "+c.brokers+" did not answer within "+(2*requestTimeout).String()), 0))
 }
 
+// close says farewell, for a second at most. Without that bound: a member of
+// the group dies, the group waits 45 seconds for it, this one has asked to join
+// and is stopped, and the client waits with the group for the answer.
 func (c *connection) close() {
 	c.closing.Do(func() {
 		close(c.ended)
+		defer c.drop()
+		defer time.AfterFunc(closeTimeout, c.drop).Stop()
 		c.client.CloseAllowingRebalance()
 	})
 }

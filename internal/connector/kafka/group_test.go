@@ -11,6 +11,7 @@ import (
 
 	"github.com/pg-tide/pg-tide/internal/connector/kafka"
 	"github.com/pg-tide/pg-tide/internal/message"
+	"github.com/pg-tide/pg-tide/internal/testkit/kafkatest"
 	"github.com/pg-tide/pg-tide/internal/testkit/sinktest"
 )
 
@@ -246,5 +247,41 @@ func TestANewGroupStartsWhereItIsToldAndStaysThere(t *testing.T) {
 		if body := string(all[i].Body); seen[body] != (i >= 10) {
 			t.Errorf("%s was read: %t", body, seen[body])
 		}
+	}
+}
+
+// A member is dead, and the group waits for it before it lets another in.
+// Whoever stands there when its relay is stopped must not wait as well.
+func TestASourceThatWaitsForItsGroupClosesAtOnce(t *testing.T) {
+	t.Parallel()
+	c, topic := brokers.Get(t), topicOf(t)
+	makeTopic(t, c.Brokers(), topic, 1, nil)
+	ctx := background(t)
+	config := values{"brokers": c.Brokers(), "topic": topic, "group_id": topic}
+	publish(t, plain(t, c.Brokers()), sinktest.Envelopes(topic, 1, 1))
+	dead, waiting := newSource(t, config, "db-1"), newSource(t, config, "db-2")
+	open(ctx, t, dead)
+	if _, err := dead.Fetch(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	kafka.Crash(dead)
+	if err := waiting.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	admin := kadm.NewClient(plain(t, c.Brokers()))
+	kafkatest.Eventually(t, "the group waits for its dead member", func() bool {
+		groups, err := admin.DescribeGroups(ctx, topic)
+		return err == nil && groups[topic].State == "PreparingRebalance"
+	})
+	closed := make(chan error, 1)
+	go func() { closed <- waiting.Close(ctx) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second): // the group waits for 45
+		t.Error("it waits with its group")
+		<-closed
 	}
 }
