@@ -19,7 +19,7 @@ var versions = []struct {
 	tables  string
 }{
 	{"1.0", "0005"},
-	{"1.1", "0014"},
+	{"1.1", "0015"},
 }
 
 // tablesBetween returns the table files that lead from one version to

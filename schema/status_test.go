@@ -64,6 +64,23 @@ func TestStatusSaysInWordsWhyNothingMoves(t *testing.T) {
 	}
 }
 
+func TestTheLagOfAReversePipelineIsWhatTheRelayReportedLast(t *testing.T) {
+	pgtest.Each(t, []int{pgtest.Oldest, pgtest.Newest}, func(t *testing.T, major int) {
+		conn := embedded(t, major)
+		exec(t, conn, `select tide.inbox_create('i')`)
+		exec(t, conn, `select tide.relay_set_inbox('p', 'i', '{"source_type": "nats", "url": "nats://h", "subject": "a.>"}')`)
+		exec(t, conn, `insert into tide.pipeline_state (pipeline_id, state) select id, 'running' from tide.pipeline`)
+		if s := statusOf(t, conn, "p"); s.Lag != nil || s.Exact != nil {
+			t.Errorf("a source that says nothing has the lag %+v", s)
+		}
+		exec(t, conn, `update tide.pipeline_state set lag_events = 7`)
+		// No relay lives, and it stands nevertheless.
+		if s := statusOf(t, conn, "p"); s.State != "unowned" || s.Lag == nil || *s.Lag != 7 || *s.Exact || s.Seconds != nil {
+			t.Errorf("the source said 7: %+v", s)
+		}
+	})
+}
+
 func TestLagCountsWhatThePositionDoesNotCover(t *testing.T) {
 	pgtest.Each(t, []int{pgtest.Oldest, pgtest.Newest}, func(t *testing.T, major int) {
 		conn := embedded(t, major)

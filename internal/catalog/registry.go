@@ -123,7 +123,7 @@ func (r *Registry) Report(ctx context.Context, reports []pipeline.Report) error 
 		c.add(&reports[i])
 	}
 	_, err := r.catalog.exec(ctx, "report the pipelines' states", pipelineReportSQL, r.catalog.relay.ID,
-		c.pipelines, c.fences, c.states, c.reasons, c.errors, c.errorAges, c.delivered, c.filtered, c.failed, c.rates)
+		c.pipelines, c.fences, c.states, c.reasons, c.errors, c.errorAges, c.delivered, c.filtered, c.failed, c.rates, c.lags)
 	return err
 }
 
@@ -133,6 +133,7 @@ type reportColumns struct {
 	errorAges                   []*float64 // in seconds
 	delivered, filtered, failed []int64
 	rates                       []float64
+	lags                        []*int64 // nil where nobody knows
 }
 
 func (c *reportColumns) add(r *pipeline.Report) {
@@ -153,6 +154,11 @@ func (c *reportColumns) add(r *pipeline.Report) {
 	c.filtered = append(c.filtered, r.Filtered)
 	c.failed = append(c.failed, r.Failed)
 	c.rates = append(c.rates, r.RatePerSecond)
+	var lag *int64
+	if r.LagKnown {
+		lag = &r.Lag
+	}
+	c.lags = append(c.lags, lag)
 }
 
 // Release gives up one pipeline after it has stopped; others take it at once.

@@ -199,7 +199,7 @@ func TestReportsAreShownAndThoseOfASupersededRelayDropped(t *testing.T) {
 	spec := schematest.Forward(t, pool, "o", relayA)
 	a := open(t, dsn, relayA)
 	report := pipeline.Report{PipelineID: spec.ID, Fence: spec.Fence, State: pipeline.StateWaiting, Reason: "no broker\x00",
-		LastError: "refused", LastErrorAt: time.Now(), Delivered: 3, Filtered: 2, Failed: 1, RatePerSecond: 1.5}
+		LastError: "refused", LastErrorAt: time.Now(), Delivered: 3, Filtered: 2, Failed: 1, RatePerSecond: 1.5, Lag: 42, LagKnown: true}
 	old := report
 	old.Fence, old.State = spec.Fence-1, pipeline.StateRunning
 	if err := a.Registry().Report(t.Context(), []pipeline.Report{report}); err != nil {
@@ -213,6 +213,17 @@ func TestReportsAreShownAndThoseOfASupersededRelayDropped(t *testing.T) {
 	schematest.Query(t, pool, "select state, reason, delivered from tide.pipeline_state", nil, &state, &reason, &delivered)
 	if state != "waiting" || reason != "no broker\uFFFD" || delivered != 3 {
 		t.Errorf("state %q, reason %q, delivered %d", state, reason, delivered)
+	}
+	var lag *int64
+	for _, known := range []bool{true, false} {
+		report.LagKnown = known
+		if err := a.Registry().Report(t.Context(), []pipeline.Report{report}); err != nil {
+			t.Fatal(err)
+		}
+		schematest.Query(t, pool, "select lag_events from tide.pipeline_state", nil, &lag)
+		if known != (lag != nil && *lag == 42) {
+			t.Errorf("the lag is %v; it is known: %t", lag, known)
+		}
 	}
 }
 

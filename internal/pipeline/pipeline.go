@@ -112,4 +112,8 @@ type Report struct {
 	Pushed, PushFailed, PushDead int64
 	// RatePerSecond is the recent rate of delivered events.
 	RatePerSecond float64
+	// Lag is how many messages a reverse pipeline's source has left, as it last
+	// said; LagKnown is false where it never did.
+	Lag      int64
+	LagKnown bool
 }

@@ -452,15 +452,36 @@ type fakeSource struct {
 	// checks is asked before an acknowledgement counts.
 	checks func(upTo int)
 	opened int
+	// silent says that it does not know how much is left.
+	silent bool
+}
+
+func (s *fakeSource) Backlog() (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(len(s.all) - s.acked), s.opened > 0 && !s.silent
+}
+
+func (s *fakeSource) quiet(silent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silent = silent
 }
 
 func newSource(all []message.Message) *fakeSource {
 	s := &fakeSource{more: make(chan struct{})}
-	for i := range all {
-		s.all = append(s.all, message.Envelope{EventID: all[i].EventID, Key: all[i].Key, Body: all[i].Payload,
-			Coordinates: fmt.Sprintf("fake:%d", i+1), Headers: []message.Header{{Name: "n", Value: "v"}}})
-	}
+	s.add(all)
 	return s
+}
+
+// add makes the stream longer, as long as nobody waits at its end.
+func (s *fakeSource) add(more []message.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range more {
+		s.all = append(s.all, message.Envelope{EventID: more[i].EventID, Key: more[i].Key, Body: more[i].Payload,
+			Coordinates: fmt.Sprintf("fake:%d", len(s.all)+1), Headers: []message.Header{{Name: "n", Value: "v"}}})
+	}
 }
 
 func (s *fakeSource) Open(context.Context) error {
@@ -590,6 +611,13 @@ func (r *fakeRegistry) Report(_ context.Context, reports []pipeline.Report) erro
 		r.history = append(r.history, report)
 	}
 	return nil
+}
+
+// reported is how many reports were stored.
+func (r *fakeRegistry) reported() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.history)
 }
 
 func (r *fakeRegistry) Release(_ context.Context, id, _ int64) error {

@@ -28,6 +28,8 @@ type health struct {
 	meter    meter
 	// memory knows the rate limit and the circuit; nil before the first session.
 	memory *memory
+	// source knows how much is left; nil where nobody does.
+	source Backlogger
 }
 
 // standing is a state that lasts until somebody relieves it.
@@ -184,8 +186,34 @@ func (h *health) observe(m *memory) {
 	h.memory = m
 }
 
+// watch makes reports tell how much the source has left. What an earlier one
+// said stands until this one knows.
+func (h *health) watch(source Source) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.source, _ = source.(Backlogger)
+}
+
+// measure takes in what the source says.
+func (h *health) measure() {
+	h.mu.Lock()
+	source := h.source
+	h.mu.Unlock()
+	if source == nil {
+		return
+	}
+	left, known := source.Backlog() // outside of the lock: the source has locks of its own
+	if !known {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.report.Lag, h.report.LagKnown = left, true
+}
+
 // now returns the report as it is now.
 func (h *health) now() pipeline.Report {
+	h.measure()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	report := h.report

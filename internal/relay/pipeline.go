@@ -71,6 +71,7 @@ func (r *runner) run(intake, work context.Context) error {
 					return err
 				}
 				plan = &built
+				r.health.watch(plan.Source)
 				push.begin(intake, work, r, plan.Pusher)
 				if known == nil {
 					known = newMemory(plan, r.clock)

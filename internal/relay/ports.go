@@ -157,6 +157,14 @@ type Resumer interface {
 	ResumeFrom(mark message.Mark)
 }
 
+// Backlogger is a second power of a Source: it knows how much is left.
+type Backlogger interface {
+	// Backlog says how many messages the source has, or has handed over, that
+	// are not acknowledged; known is false while it cannot tell. It answers from
+	// memory, at any time, and after Close too.
+	Backlog() (messages int64, known bool)
+}
+
 // Codec is a wire format. Both ways fail with the verdict reject.
 type Codec interface {
 	Encode(m *message.Message) (message.Envelope, error)

@@ -71,6 +71,35 @@ func TestInsertsInOrderAndAcknowledges(t *testing.T) {
 	})
 }
 
+// The inbox hangs: what the source has left is reported with the heartbeats, and
+// no more often than those.
+func TestReportsWhatTheSourceHasLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWayBack(events(95))
+		release := make(chan struct{})
+		w.inbox.hangs = func([]string) { <-release }
+		s, stop := w.start(t)
+		defer stop()
+		await(t, "the report", func() bool { r := w.registry.report(1); return r.LagKnown && r.Lag == 95 })
+		w.source.add(events(100)[95:])
+		await(t, "a larger lag", func() bool { return w.registry.report(1).Lag == 100 })
+		w.source.quiet(true)
+		if r := s.Pipelines()[0].Report; !r.LagKnown || r.Lag != 100 {
+			t.Errorf("a source that does not know made the lag %d, known: %t", r.Lag, r.LagKnown)
+		}
+		w.source.quiet(false)
+		close(release)
+		await(t, "the end", func() bool { return w.source.acknowledged() == 100 })
+		await(t, "its report", func() bool { r := w.registry.report(1); return r.LagKnown && r.Lag == 0 })
+		before := w.registry.reported()
+		time.Sleep(time.Hour)                           // the clock of the bubble
+		if n := w.registry.reported() - before; n > 5 { // the rate falls to 0 in the first seconds
+			t.Errorf("an idle pipeline was reported %d times in an hour", n)
+		}
+	})
+}
+
 // splittingCodec takes "a+b" for two events.
 type splittingCodec struct{ fakeCodec }
 

@@ -22,8 +22,8 @@ select
         when s.reported_at is null or s.reported_at < o.since then 'the relay is starting it'
         else s.reason
     end as reason,
-    w.events as lag_events,
-    w.exact as lag_exact,
+    coalesce(w.events, s.lag_events) as lag_events,
+    coalesce(w.exact, case when s.lag_events is not null then false end) as lag_exact,
     case
         when w.oldest is not null then greatest(0, extract(epoch from clock_timestamp() - w.oldest)::double precision)
         when p.direction = 'forward' then 0
@@ -51,9 +51,11 @@ left join lateral (
     select tide.pipeline_oldest(p.id, array(select l.part from tide.outbox_part l where l.outbox_id = p.outbox_id)) as oldest
     where p.outbox_id is not null
 ) h on true;
-comment on view tide.relay_status is 'What each pipeline does, how far behind it is and why nothing moves; lag_events is exact to 100,000 and estimated above.';
+comment on view tide.relay_status is 'What each pipeline does, how far behind it is and why nothing moves; lag_events of a forward pipeline is exact to 100,000 and estimated above.';
 comment on column tide.relay_status.state is 'paused, unowned, or what the relay says: starting, running, waiting, blocked, misconfigured, stopped.';
 comment on column tide.relay_status.reason is 'In words why nothing moves; null when all is well.';
-comment on column tide.relay_status.lag_seconds is 'How long the oldest event waits that was not delivered; null for reverse pipelines, whose backlog the source has.';
+comment on column tide.relay_status.lag_events is 'Forward: events of the outbox that were not delivered. Reverse: messages that the source had left when the relay last reported (reported_at); null when the source does not say.';
+comment on column tide.relay_status.lag_exact is 'Whether lag_events was counted just now; false for estimates, and for what a source said.';
+comment on column tide.relay_status.lag_seconds is 'How long the oldest event waits that was not delivered; null for reverse pipelines: their sources say how much is left, and not since when.';
 comment on column tide.relay_status.owner is 'Host and process of the relay at work; null when there is none.';
 comment on column tide.relay_status.holds_retention_since is 'Since when an event that the pipeline has not delivered keeps its outbox from being emptied; null when none does.';
