@@ -23,3 +23,6 @@ func CrashSink(s *Sink) {
 // WaitAtMost is how long partitions that are to go to another member wait for
 // what is in flight.
 func WaitAtMost(s *Source, patience time.Duration) { s.patience = patience }
+
+// MeasureEvery is how often a source asks for its backlog.
+func MeasureEvery(s *Source, interval time.Duration) { s.measures = interval }

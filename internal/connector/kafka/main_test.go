@@ -26,6 +26,8 @@ var (
 	_ relay.Remarker = (*kafka.Sink)(nil)
 	_ relay.Guarded  = (*kafka.Sink)(nil)
 	_ relay.Source   = (*kafka.Source)(nil)
+
+	_ relay.Backlogger = (*kafka.Source)(nil)
 )
 
 // brokers is one real broker that the tests share.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
 	"github.com/pg-tide/pg-tide/internal/message"
@@ -161,20 +160,20 @@ func (r *resumption) recover(ctx context.Context) (taken, error) {
 	return remembered, r.rewind(ctx, lost)
 }
 
-// assigned notes where partitions begin that are this member's from now on:
-// what comes behind is taken in here. The client calls it before it reads them.
-func (s *session) assigned(ctx context.Context, _ *kgo.Client, partitions map[string][]int32) {
+// begin notes where partitions begin that are this member's from now on: what
+// comes behind is taken in here. It is called before they are read.
+func (s *session) begin(ctx context.Context, partitions map[string][]int32) {
 	if s.origin == "" || len(partitions) == 0 {
 		return
 	}
-	if err := s.begin(ctx, partitions); err != nil {
+	if err := s.readBeginnings(ctx, partitions); err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.failed = err
 	}
 }
 
-func (s *session) begin(ctx context.Context, partitions map[string][]int32) error {
+func (s *session) readBeginnings(ctx context.Context, partitions map[string][]int32) error {
 	names := slices.Collect(maps.Keys(partitions))
 	committed, err := s.conn.committed(ctx, s.group, names)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -33,6 +34,7 @@ type claim struct {
 	inFlight int
 	// gone says that it is another member's, or may be.
 	gone bool
+	extent
 }
 
 // session reads from one Open to the next Close.
@@ -65,6 +67,11 @@ type session struct {
 	closing sync.Once
 	ended   chan struct{}
 
+	waiting  atomic.Bool   // for the brokers, to send more
+	fetches  atomic.Int64  // that brought something
+	measure  chan struct{} // asks for the backlog
+	measured chan struct{} // closed when nobody measures it any more
+
 	// origin is empty when the database remembers nothing of the source, and
 	// signature what is written beside the offsets then.
 	origin, signature string
@@ -73,12 +80,14 @@ type session struct {
 	mu      sync.Mutex
 	taken   taken
 	failed  error // of assigned: it ends the session
+	joined  bool  // the claims are those that the group gave out
 	claims  map[place]*claim
 	changed chan struct{} // closed and made anew when fewer are in flight
 }
 
 func newSession(log *slog.Logger, patience time.Duration) *session {
 	return &session{log: log, patience: patience, ids: map[string]kadm.TopicID{}, ended: make(chan struct{}),
+		measure: make(chan struct{}, 1), measured: make(chan struct{}),
 		claims: map[place]*claim{}, changed: make(chan struct{})}
 }
 
@@ -103,8 +112,12 @@ func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error
 		if fetches.NumRecords() == 0 {
 			continue
 		}
+		delivered := s.deliver(fetches)
+		if len(delivered.Envelopes) == 0 {
+			continue // markers of transactions
+		}
 		fault.At(fault.ReverseAfterFetch)
-		return s.deliver(fetches), nil
+		return delivered, nil
 	}
 }
 
@@ -113,7 +126,9 @@ func (s *session) fetch(ctx context.Context, limit int) (message.Delivery, error
 func (s *session) poll(ctx context.Context, limit int) (kgo.Fetches, error) {
 	bounded, cancel := context.WithTimeout(ctx, watchInterval)
 	defer cancel()
+	s.waiting.Store(true)
 	fetches := s.conn.client.PollRecords(bounded, limit)
+	s.waiting.Store(false)
 	if err := s.problem(ctx, fetches); err != nil {
 		s.conn.client.AllowRebalance()
 		return nil, err
@@ -175,6 +190,7 @@ func (s *session) passing(err error) bool {
 func (s *session) deliver(fetches kgo.Fetches) message.Delivery {
 	envelopes := make([]message.Envelope, 0, fetches.NumRecords())
 	var holds []held
+	s.fetches.Add(1)
 	s.mu.Lock()
 	fetches.EachTopic(func(t kgo.FetchTopic) {
 		id := kadm.TopicID(t.TopicID)
@@ -185,14 +201,21 @@ func (s *session) deliver(fetches kgo.Fetches) message.Delivery {
 			if len(p.Records) == 0 {
 				return
 			}
-			last := p.Records[len(p.Records)-1]
-			holds = append(holds, s.hold(place{t.Topic, p.Partition}, last))
+			at, c := place{t.Topic, p.Partition}, s.claim(place{t.Topic, p.Partition})
+			c.saw(&p)
+			var last *kgo.Record
+			for _, r := range p.Records {
+				if !r.Attrs.IsControl() {
+					envelopes, last = append(envelopes, toEnvelope(r, id)), r
+				}
+			}
+			if last == nil {
+				return
+			}
+			holds = append(holds, c.hold(at, last))
 			if s.origin != "" {
 				s.ids[t.Topic] = id
 				s.taken.set(id, p.Partition, last.Offset+1)
-			}
-			for _, r := range p.Records {
-				envelopes = append(envelopes, toEnvelope(r, id))
 			}
 		})
 	})
@@ -209,13 +232,18 @@ func (s *session) deliver(fetches kgo.Fetches) message.Delivery {
 	}
 }
 
-// hold notes that messages of a partition are in flight. The lock is held.
-func (s *session) hold(at place, last *kgo.Record) held {
+// claim returns that of a partition. The lock is held.
+func (s *session) claim(at place) *claim {
 	c := s.claims[at]
 	if c == nil {
-		c = &claim{}
+		c = &claim{extent: unknownExtent()}
 		s.claims[at] = c
 	}
+	return c
+}
+
+// hold notes that messages of a partition are in flight. The lock is held.
+func (c *claim) hold(at place, last *kgo.Record) held {
 	c.inFlight++
 	return held{at: at, claim: c, offset: kgo.EpochOffset{Epoch: last.LeaderEpoch, Offset: last.Offset + 1}}
 }
@@ -227,6 +255,9 @@ func (s *session) acknowledge(ctx context.Context, holds []held) error {
 	s.mu.Lock()
 	for i := range holds {
 		holds[i].claim.inFlight--
+		if err == nil {
+			holds[i].claim.done = max(holds[i].claim.done, holds[i].offset.Offset)
+		}
 	}
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -332,7 +363,9 @@ func (s *session) revoked(ctx context.Context, _ *kgo.Client, partitions map[str
 		case <-patience.C:
 			s.log.Warn("partitions went to another member of the group before their messages were inserted; they are read again there", "group", s.group)
 		}
-		s.lost(ctx, nil, partitions)
+		s.mu.Lock()
+		s.giveUp(partitions)
+		s.mu.Unlock()
 		return
 	}
 }
@@ -341,6 +374,7 @@ func (s *session) revoked(ctx context.Context, _ *kgo.Client, partitions map[str
 func (s *session) lost(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.joined = false
 	s.giveUp(partitions)
 }
 
@@ -374,5 +408,6 @@ func (s *session) close() {
 		fault.At(fault.ReverseBeforeHandBack)
 		close(s.ended)
 		s.conn.close()
+		<-s.measured
 	})
 }

@@ -39,9 +39,12 @@ type Source struct {
 	deps     Deps
 	log      *slog.Logger
 	patience time.Duration // of a session
+	measures time.Duration // between two questions for the backlog
 
-	mu      sync.Mutex
-	session *session
+	mu        sync.Mutex
+	session   *session
+	left      int64 // as it was last known
+	leftKnown bool
 	// resumes says that the database remembers how far it is, as mark says.
 	resumes bool
 	mark    message.Mark
@@ -49,7 +52,7 @@ type Source struct {
 
 // NewSource checks the configuration and connects to nothing.
 func NewSource(values Values, deps Deps) (*Source, error) {
-	s := &Source{deps: deps, log: deps.logger(), patience: revokeTimeout}
+	s := &Source{deps: deps, log: deps.logger(), patience: revokeTimeout, measures: backlogInterval}
 	var err error
 	if s.address, err = readAddress(values); err != nil {
 		return nil, err
@@ -97,6 +100,7 @@ func (s *Source) Open(ctx context.Context) error {
 		conn.close()
 		return err
 	}
+	go opened.measureBacklog(s.measures, s.settings.group, s.settings.names)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.session = opened
@@ -163,6 +167,8 @@ func (s *Source) consumerOptions(opened *session) []kgo.Opt {
 		// those that were added, too. Where a new group starts is said by pin.
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Else the last marker of a transaction would count as left for ever.
+		kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetchBytes),
 	}
 }
@@ -180,6 +186,7 @@ func (s *Source) Fetch(ctx context.Context, limit int) (message.Delivery, error)
 
 // Close drops the connection; it may be called twice, or before Open.
 func (s *Source) Close(context.Context) error {
+	s.Backlog() // as long as the partitions are this member's
 	s.mu.Lock()
 	current := s.session
 	s.session = nil
