@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 
@@ -25,3 +26,6 @@ func Crash(s *Source) {
 	defer s.mu.Unlock()
 	s.session.conn.nc.Close()
 }
+
+// MeasureEvery is how often a source asks for its backlog.
+func MeasureEvery(s *Source, interval time.Duration) { s.measures = interval }

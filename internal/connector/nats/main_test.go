@@ -24,6 +24,8 @@ var (
 	_ relay.Witness = (*nats.Sink)(nil)
 	_ relay.Watcher = (*nats.Sink)(nil)
 	_ relay.Source  = (*nats.Source)(nil)
+
+	_ relay.Backlogger = (*nats.Source)(nil)
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

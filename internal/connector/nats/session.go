@@ -46,17 +46,23 @@ type session struct {
 	origin   string        // of marks; empty when nobody remembers them
 	baseline *message.Mark // to be saved before anything else; nil when it is
 
+	measured chan struct{} // closed when nobody measures the backlog any more
+
 	mu      sync.Mutex
 	unacked map[uint64]*natsgo.Msg // by delivery number
+	backlog backlog
 }
 
 func newSession(conn *connection, stream *jetstream.StreamInfo, consumer jetstream.Consumer, settings *consumerSettings, next uint64, due []*natsgo.Msg) *session {
-	return &session{
+	s := &session{
 		conn: conn, consumer: consumer, settings: settings, next: next, due: due,
 		prefix:   coordinatesOf(stream),
 		stopping: make(chan struct{}),
+		measured: make(chan struct{}),
 		unacked:  map[uint64]*natsgo.Msg{},
 	}
+	s.backlog.begin(consumer.CachedInfo())
+	return s
 }
 
 // remember makes the session's deliveries carry marks, and the first of them
@@ -166,6 +172,8 @@ func (s *session) await(ctx context.Context) (*natsgo.Msg, error) {
 	defer quiet.Stop()
 	idle := time.NewTicker(idleCheck)
 	defer idle.Stop()
+	s.setWaiting(true)
+	defer s.setWaiting(false)
 	for {
 		select {
 		case msg := <-s.puller.incoming:
@@ -232,6 +240,7 @@ func (s *session) track(ctx context.Context, msg *natsgo.Msg) (received, error) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unacked[number] = msg
+	s.backlog.took(meta)
 	return received{msg: msg, meta: meta}, nil
 }
 
@@ -289,6 +298,9 @@ func (s *session) acknowledge(ctx context.Context, batch []received) error {
 	request, cancel := s.conn.request(ctx)
 	defer cancel()
 	fault.At(fault.ReverseBeforeAcknowledge)
+	s.mu.Lock()
+	s.backlog.changes++ // before the broker hears of the first, and below when it has of the last
+	s.mu.Unlock()
 	last := len(batch) - 1
 	for i := range batch {
 		var err error
@@ -305,6 +317,7 @@ func (s *session) acknowledge(ctx context.Context, batch []received) error {
 	fault.At(fault.ReverseAfterAcknowledge)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.backlog.changes++
 	for i := range batch {
 		delete(s.unacked, batch[i].meta.Sequence.Consumer)
 	}
@@ -316,6 +329,7 @@ func (s *session) acknowledge(ctx context.Context, batch []received) error {
 func (s *session) close(ctx context.Context) {
 	defer s.conn.close()
 	close(s.stopping)
+	<-s.measured
 	s.fetching.Lock()
 	defer s.fetching.Unlock()
 	if s.puller != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -18,16 +19,19 @@ type Source struct {
 	consumer consumerSettings
 	deps     Deps
 	log      *slog.Logger
+	measures time.Duration // between two questions for the backlog
 
-	mu      sync.Mutex
-	session *session
-	resumes bool // the database remembers how far it has got
-	mark    message.Mark
+	mu        sync.Mutex
+	session   *session
+	resumes   bool // the database remembers how far it has got
+	mark      message.Mark
+	left      int64 // as it was last known
+	leftKnown bool
 }
 
 // NewSource checks the configuration and connects to nothing.
 func NewSource(values Values, deps Deps) (*Source, error) {
-	s := &Source{deps: deps, log: deps.logger()}
+	s := &Source{deps: deps, log: deps.logger(), measures: backlogInterval}
 	var err error
 	if s.address, err = readAddress(values); err != nil {
 		return nil, err
@@ -56,6 +60,7 @@ func (s *Source) Open(ctx context.Context) error {
 		conn.close()
 		return err
 	}
+	go opened.measureBacklog(s.measures)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.session = opened
@@ -109,6 +114,7 @@ func (s *Source) Fetch(ctx context.Context, limit int) (message.Delivery, error)
 // Close hands back what was not acknowledged and drops the connection; it may
 // be called twice, or before Open.
 func (s *Source) Close(ctx context.Context) error {
+	s.Backlog() // before what was not acknowledged is handed back
 	s.mu.Lock()
 	current := s.session
 	s.session = nil
