@@ -22,16 +22,18 @@ type extent struct {
 
 func unknownExtent() extent { return extent{start: -1, done: -1, taken: -1, end: -1} }
 
-// saw takes in a part of a fetch. Each has the partition's ends with it.
+// saw takes in a part of a fetch. Each has the partition's ends with it, as they
+// were when the client read ahead: the brokers may have been asked since.
 func (e *extent) saw(p *kgo.FetchPartition) {
 	first, last := p.Records[0], p.Records[len(p.Records)-1]
 	if e.done < 0 {
 		e.done = first.Offset
 	}
-	e.start, e.taken, e.end = p.LogStartOffset, last.Offset+1, p.LastStableOffset
-	if e.end < 0 { // an old broker, which has no transactions
-		e.end = p.HighWatermark
+	end := p.LastStableOffset
+	if end < 0 { // an old broker, which has no transactions
+		end = p.HighWatermark
 	}
+	e.taken, e.start, e.end = last.Offset+1, max(e.start, p.LogStartOffset), max(e.end, end)
 }
 
 // left counts what is not acknowledged. When nothing is in flight, what was
@@ -144,10 +146,11 @@ func (s *session) measureOnce(ctx context.Context, group string, topics []string
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for at, c := range s.claims {
-		if c.end >= 0 && s.fetches.Load() != before {
-			continue // a fetch told meanwhile, and later
-		}
+		known := c.end
 		c.ask(at, committed, starts, ends)
+		if s.fetches.Load() != before {
+			c.end = max(c.end, known) // a fetch may have told meanwhile, and later
+		}
 	}
 	return nil
 }

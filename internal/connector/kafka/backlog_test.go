@@ -90,8 +90,12 @@ func TestTheBacklogGrowsWhileNothingIsFetchedAndEndsWithTheLastAcknowledgement(t
 	wantLeft(t, source, 90)
 	publish(t, client, all[90:250])
 	awaitLeft(t, source, 250)
+	second := fetchSome(ctx, t, source, 7) // of the same partition
 	acknowledged(ctx, t, held)
 	left := 250 - len(held.Envelopes)
+	wantLeft(t, source, left)
+	acknowledged(ctx, t, second)
+	left -= len(second.Envelopes)
 	wantLeft(t, source, left)
 	for left > 0 {
 		d := fetchSome(ctx, t, source, 30)

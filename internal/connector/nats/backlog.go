@@ -20,6 +20,10 @@ type backlog struct {
 	asked uint64
 	// changes counts what would make an answer of the broker's stale.
 	changes uint64
+	// acknowledging counts what the broker is being told of: it may have counted
+	// messages as acknowledged that the session still holds. After a failure the
+	// session ends, and nobody takes it back.
+	acknowledging int
 	// waiting says that the session waits for the broker, to send more.
 	waiting bool
 }
@@ -82,8 +86,9 @@ func (s *session) measureBacklog(every time.Duration) {
 		s.mu.Lock()
 		changes := s.backlog.changes
 		idle := s.backlog.waiting && s.backlog.behind == 0
+		moving := changes != before || s.backlog.acknowledging > 0
 		s.mu.Unlock()
-		if changes == before && !idle {
+		if !moving && !idle {
 			s.measureOnce(changes)
 		}
 		before = changes

@@ -299,7 +299,8 @@ func (s *session) acknowledge(ctx context.Context, batch []received) error {
 	defer cancel()
 	fault.At(fault.ReverseBeforeAcknowledge)
 	s.mu.Lock()
-	s.backlog.changes++ // before the broker hears of the first, and below when it has of the last
+	s.backlog.changes++
+	s.backlog.acknowledging++
 	s.mu.Unlock()
 	last := len(batch) - 1
 	for i := range batch {
@@ -318,6 +319,7 @@ func (s *session) acknowledge(ctx context.Context, batch []received) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.backlog.changes++
+	s.backlog.acknowledging--
 	for i := range batch {
 		delete(s.unacked, batch[i].meta.Sequence.Consumer)
 	}
