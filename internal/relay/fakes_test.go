@@ -459,7 +459,10 @@ type fakeSource struct {
 func (s *fakeSource) Backlog() (int64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return int64(len(s.all) - s.acked), s.opened > 0 && !s.silent
+	if s.opened == 0 || s.silent {
+		return 0, false
+	}
+	return int64(len(s.all) - s.acked), true
 }
 
 func (s *fakeSource) quiet(silent bool) {
