@@ -69,7 +69,7 @@ func (b *Builder) build(spec pipeline.Spec) (relay.Plan, error) {
 	ends := Ends{Spec: spec, Logger: b.Logger}
 	if forward {
 		plan.Changes = append(plan.Changes, way.router)
-		ends.Templates = way.templates()
+		ends.Templates, ends.Batches = way.templates(), way.batches
 		return b.forward(plan, technology, values, ends)
 	}
 	plan.Inbox = b.Near.Inbox(spec)

@@ -346,3 +346,33 @@ func TestAWebhookSinkIsBuilt(t *testing.T) {
 		}
 	}
 }
+
+// A batch has one id, one key and one acknowledgement for all its events; only
+// a sink that answers for each of them may be asked for it.
+func TestBatchesAreForSinksThatAnswerForEachEvent(t *testing.T) {
+	t.Parallel()
+	const format = `, "wire_format": "cloudevents_batch"`
+	plan, err := build(t, pipeline.Forward, `{"sink_type": "webhook", "url": "https://hooks.example/in", "batch_max_events": 20`+format+`}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := plan.Codec.Encode(&message.Message{EventID: "e", Source: "/d/o", Payload: []byte(`{}`)})
+	if err != nil || !strings.HasPrefix(string(e.Body), `{"specversion":"1.0","id":"e"`) {
+		t.Errorf("an event of a batch is %s, %v", e.Body, err)
+	}
+	for _, sink := range []string{`"nats", "url": "nats://nats:4222", "subject": "a.b"`, `"kafka", "brokers": "k:9092", "topic": "a"`, `"stdout"`,
+		`"pg_inbox", "url": "postgres://h/d", "inbox": "i"`} {
+		_, err := build(t, pipeline.Forward, `{"sink_type": `+sink+format+`}`)
+		if err == nil || !strings.Contains(err.Error(), `key "wire_format" is "cloudevents_batch"`) || !strings.Contains(err.Error(), `write "cloudevents"`) {
+			t.Errorf("%s: %v", sink, err)
+		}
+	}
+	if _, err := build(t, pipeline.Forward, `{"sink_type": "webhook", "url": "https://hooks.example/in", "batch_max_events": 20}`); err == nil ||
+		!strings.Contains(err.Error(), "set wire_format to cloudevents_batch") {
+		t.Errorf("a bound on batches without batches: %v", err)
+	}
+	if _, err := build(t, pipeline.Reverse, `{"source_type": "nats", "url": "nats://nats:4222", "subject": "a.b"`+format+`}`); err == nil ||
+		!strings.Contains(err.Error(), "must be one of native") {
+		t.Errorf("a source: %v", err)
+	}
+}

@@ -27,14 +27,19 @@ func CommonFields(forward bool, technologies []string) []config.Field {
 	if forward {
 		which.Name, which.Help = "sink_type", "The technology of the sink"
 	}
+	formats := config.Field{Name: "wire_format", Kind: config.String, Default: "native", Values: wire.Formats(),
+		Help: "How events are encoded: native is CloudEvents in binary mode, cloudevents in structured mode, debezium the layout of Debezium's outbox event router, raw the payload alone; a source understands all of them whatever it says"}
+	if forward {
+		formats.Values = wire.WrittenFormats()
+		formats.Help += "; cloudevents_batch, several events in one request, is for the webhook sink"
+	}
 	fields := []config.Field{
 		which,
 		{Name: "batch_size", Kind: config.Integer, Default: defaultBatchSize, Min: 1, Max: maxBatchSize,
 			Help: "Most events that are read, sent or inserted at once"},
 		{Name: "lanes", Kind: config.Integer, Default: 1, Min: 1, Max: maxLanes,
 			Help: "Parallel workers, each with a connection of its own. One keeps the order of everything; several keep that of each key, and that of the events without a key"},
-		{Name: "wire_format", Kind: config.String, Default: "native", Values: wire.Formats(),
-			Help: "How events are encoded: native is CloudEvents in binary mode, cloudevents in structured mode, debezium the layout of Debezium's outbox event router, raw the payload alone; a source understands all of them whatever it says"},
+		formats,
 		{Name: "transform", Kind: config.Object, Help: "What is done to each event on its way", Fields: []config.Field{
 			{Name: "filter", Kind: config.String, Shown: true, Help: "Expression that is true for the events to keep"},
 			{Name: "payload", Kind: config.String, Shown: true, Help: "Expression whose value becomes the payload"},

@@ -20,7 +20,10 @@ type Ends struct {
 	Spec pipeline.Spec
 	// Templates are all destination templates of a forward pipeline.
 	Templates []string
-	Logger    *slog.Logger
+	// Batches says that several events go in one request, as CloudEvents in
+	// structured mode; only a technology whose Batches is set is asked to.
+	Batches bool
+	Logger  *slog.Logger
 }
 
 // Technology is one kind of far end.
@@ -52,8 +55,11 @@ type Technology struct {
 	// Structured says that events are always in CloudEvents' structured mode:
 	// there is no place for headers.
 	Structured bool
-	Sink       func(values config.Values, ends Ends) (relay.Sink, error)
-	Source     func(values config.Values, ends Ends) (relay.Source, error)
+	// Batches says that the sink can put several events into one request, and
+	// answers for each of them.
+	Batches bool
+	Sink    func(values config.Values, ends Ends) (relay.Sink, error)
+	Source  func(values config.Values, ends Ends) (relay.Source, error)
 }
 
 // Technologies lists all that is in the binary.

@@ -15,6 +15,8 @@ type way struct {
 	expressions *transform.Expressions
 	router      *transform.Router // nil on the way in
 	codec       relay.Codec
+	// batches says that the sink puts several events into one request.
+	batches bool
 }
 
 // compileWay compiles expressions, routing and wire format.
@@ -27,6 +29,7 @@ func compileWay(values config.Values, technology *Technology, forward bool) (way
 	if w.codec, err = wire.New(format, technology.Spelling()); err != nil {
 		return way{}, err
 	}
+	w.batches = format == wire.FormatBatches
 	t := values.Object("transform")
 	w.expressions, err = transform.Compile(transform.Options{Language: t.String("language"), Filter: t.String("filter"), Payload: t.String("payload")})
 	if err != nil || !forward {
@@ -40,6 +43,10 @@ func compileWay(values config.Values, technology *Technology, forward bool) (way
 // headers, all that is known of an event is in its body.
 func formatOf(values config.Values, technology *Technology) (string, error) {
 	format := values.String("wire_format")
+	if format == wire.FormatBatches && !technology.Batches {
+		return "", fmt.Errorf("key %q is %q, but %s takes, orders and acknowledges events one by one, and a batch holds several; write %q, which is the same event alone, or send batches with sink_type \"webhook\"",
+			"wire_format", format, technology.Title, wire.FormatCloudEvents)
+	}
 	if !technology.Structured {
 		return format, nil
 	}

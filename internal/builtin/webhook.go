@@ -17,10 +17,10 @@ func webhookTechnology(hub *webhook.Hub) Technology {
 	return Technology{
 		Name: "webhook", Title: "HTTP webhook", FarEnd: "the service",
 		SinkFields: webhook.SinkFields, SourceFields: webhook.SourceFields,
-		TemplateKey: "path_template", BatchSize: webhookBatchSize,
+		TemplateKey: "path_template", BatchSize: webhookBatchSize, Batches: true,
 		Safe: webhook.URLSegment, Destination: webhook.URLPath, Spelling: wire.HTTP,
 		Sink: func(values config.Values, ends Ends) (relay.Sink, error) {
-			return webhook.NewSink(values, ends.Templates)
+			return webhook.NewSink(values, webhook.SinkDeps{Templates: ends.Templates, Batches: ends.Batches})
 		},
 		Source: func(values config.Values, ends Ends) (relay.Source, error) {
 			return webhook.NewSource(values, ends.Spec.Name, hub)

@@ -25,22 +25,28 @@ const (
 	FormatCloudEvents = "cloudevents"
 	formatDebezium    = "debezium"
 	formatRaw         = "raw"
+	// FormatBatches is FormatCloudEvents for a sink that puts several events
+	// into one request.
+	FormatBatches = "cloudevents_batch"
 )
 
-// Formats lists the names of all formats, the default first.
+// Formats lists the names of all formats of a message, the default first.
 func Formats() []string { return []string{FormatNative, FormatCloudEvents, formatDebezium, formatRaw} }
+
+// WrittenFormats lists what a sink may be asked to write: those, and batches.
+func WrittenFormats() []string { return append(Formats(), FormatBatches) }
 
 // New returns the format of that name.
 func New(format string, spelling Spelling) (Codec, error) {
 	switch format {
 	case FormatNative:
 		return Binary{spelling}, nil
-	case FormatCloudEvents:
+	case FormatCloudEvents, FormatBatches:
 		return Structured{spelling}, nil
 	case formatDebezium:
 		return Debezium{spelling}, nil
 	case formatRaw:
 		return Raw{spelling}, nil
 	}
-	return nil, fmt.Errorf("wire format %q is not known: it must be one of %s", format, strings.Join(Formats(), ", "))
+	return nil, fmt.Errorf("wire format %q is not known: it must be one of %s", format, strings.Join(WrittenFormats(), ", "))
 }

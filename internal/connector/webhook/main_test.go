@@ -141,11 +141,16 @@ func local(url string, more values) values {
 
 func newSink(t testing.TB, keys values) *webhook.Sink {
 	t.Helper()
+	return makeSink(t, keys, false)
+}
+
+func makeSink(t testing.TB, keys values, batches bool) *webhook.Sink {
+	t.Helper()
 	v, err := decoded(t, webhook.SinkFields(), keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink, err := webhook.NewSink(v, []string{v.String("path_template")})
+	sink, err := webhook.NewSink(v, webhook.SinkDeps{Templates: []string{v.String("path_template")}, Batches: batches})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,8 @@ type Sender struct {
 	// ownPaths says that events have paths of their own: one that is not there
 	// is then the event's fault.
 	ownPaths bool
+	// batches says that requests are batches, whose content type a service may not take.
+	batches bool
 
 	mu     sync.Mutex
 	client *http.Client
@@ -144,14 +146,14 @@ func (s *Sender) Post(ctx context.Context, e *message.Envelope) error {
 }
 
 // Check says, before anything is sent, what can never be.
-func (s *Sender) Check(e *message.Envelope) error {
-	if most := s.settings.maxBody; most > 0 && len(e.Body) > most {
-		return delivery.Reject(fmt.Errorf("its body has %d bytes, more than max_body_bytes %d", len(e.Body), most))
+func (s *Sender) Check(e *message.Envelope) error { return s.check(len(e.Body), e.Destination) }
+
+func (s *Sender) check(bytes int, destination string) error {
+	if most := s.settings.maxBody; most > 0 && bytes > most {
+		return delivery.Reject(fmt.Errorf("its body has %d bytes, more than max_body_bytes %d", bytes, most))
 	}
-	if _, err := s.target(e.Destination); err != nil {
-		return err
-	}
-	return nil
+	_, err := s.target(destination)
+	return err
 }
 
 func (s *Sender) request(ctx context.Context, e *message.Envelope) (*http.Request, error) {

@@ -241,7 +241,7 @@ func TestAWrongConfigurationSaysWhatToDo(t *testing.T) {
 	} {
 		v, err := decoded(t, webhook.SinkFields(), keys)
 		if err == nil {
-			_, err = webhook.NewSink(v, nil)
+			_, err = webhook.NewSink(v, webhook.SinkDeps{})
 		}
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "c2hvcnQ") {
 			t.Errorf("%v: %v, want %q", keys, err, want)
@@ -251,7 +251,7 @@ func TestAWrongConfigurationSaysWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sink, err := webhook.NewSink(v, nil)
+	sink, err := webhook.NewSink(v, webhook.SinkDeps{})
 	if err != nil {
 		t.Fatal(err)
 	}

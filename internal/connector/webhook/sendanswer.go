@@ -50,6 +50,9 @@ func (s *Sender) judge(response *http.Response, text []byte) error {
 		return delivery.Misconfigured(err)
 	}
 	switch {
+	case status == http.StatusUnsupportedMediaType && s.batches:
+		// The type is that of every request, and no event's fault.
+		return delivery.Misconfigured(fmt.Errorf("%w; it takes no batches of CloudEvents: set wire_format to cloudevents", err))
 	case status >= 300 && status < 400:
 		return delivery.Misconfigured(fmt.Errorf("%w; redirects are not followed: write the new address into url", err))
 	case status >= 500:

@@ -15,21 +15,39 @@ import (
 // one in the order of each key.
 type Sink struct {
 	sender *Sender
+	// batching says how many events share a request; nil where each has its own.
+	batching *batching
 
 	mu      sync.Mutex
 	session *sinkSession
 	owns    func() error
 }
 
-// NewSink checks the configuration and connects to nothing. Templates are all
-// that destinations are made by.
-func NewSink(values SendValues, templates []string) (*Sink, error) {
+// SinkDeps is what the sink is told besides its configuration.
+type SinkDeps struct {
+	// Templates are all that destinations are made by.
+	Templates []string
+	// Batches says that envelopes are CloudEvents in structured mode, and that
+	// several go in one request.
+	Batches bool
+}
+
+// NewSink checks the configuration and connects to nothing.
+func NewSink(values SinkValues, deps SinkDeps) (*Sink, error) {
 	sender, err := NewSender(values)
 	if err != nil {
 		return nil, err
 	}
-	sender.ownPaths = len(templates) > 1 || slices.ContainsFunc(templates, func(t string) bool { return strings.Contains(t, "{") })
-	return &Sink{sender: sender}, nil
+	sender.ownPaths = len(deps.Templates) > 1 || slices.ContainsFunc(deps.Templates, func(t string) bool { return strings.Contains(t, "{") })
+	s := &Sink{sender: sender}
+	switch {
+	case deps.Batches:
+		sender.batches = true
+		s.batching = newBatching(values, sender.settings.maxBody)
+	case values.Has(batchEventsKey):
+		return nil, misconfigured("%s is given, and wire_format asks for a request for each event; set wire_format to cloudevents_batch, or leave %s out", batchEventsKey, batchEventsKey)
+	}
+	return s, nil
 }
 
 // Guard sets what is asked before each request: nil while the relay still
@@ -69,7 +87,7 @@ func (s *Sink) Send(ctx context.Context, envelopes []message.Envelope) (delivery
 	}
 	failed := map[int]error{}
 	for i := range envelopes {
-		if err := s.sender.Check(&envelopes[i]); err != nil {
+		if err := s.check(&envelopes[i]); err != nil {
 			failed[i] = err
 		}
 	}

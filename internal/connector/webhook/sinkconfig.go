@@ -21,6 +21,12 @@ type SendValues interface {
 	Float(name string) float64
 }
 
+// SinkValues is what a pipeline's sink needs of it besides.
+type SinkValues interface {
+	SendValues
+	Has(name string) bool
+}
+
 const (
 	defaultSendTimeout = 10.0
 	maxSendTimeout     = 300
@@ -29,8 +35,11 @@ const (
 
 // SinkFields declares the keys of a pipeline with "sink_type": "webhook".
 func SinkFields() []config.Field {
-	return append(SendFields(1), config.Field{Name: "path_template", Kind: config.String, Aliases: []string{"path"}, Default: "/",
-		Help: "Path behind that of url, with placeholders; / is url itself"})
+	return append(SendFields(1),
+		config.Field{Name: "path_template", Kind: config.String, Aliases: []string{"path"}, Default: "/",
+			Help: "Path behind that of url, with placeholders; / is url itself"},
+		config.Field{Name: batchEventsKey, Kind: config.Integer, Default: defaultBatchEvents, Min: 1, Max: mostBatchEvents,
+			Help: "Most events in one request, with wire_format cloudevents_batch"})
 }
 
 // SendFields declares the keys of whatever posts events; concurrency is how

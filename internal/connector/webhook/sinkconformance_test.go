@@ -3,8 +3,10 @@ package webhook_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -26,41 +28,59 @@ import (
 // largest is a body that the service refuses.
 const largest = 2 << 20
 
-func TestSinkConformance(t *testing.T) { checkSink(t, "", false, nil) }
-
-func TestConcurrentSinkConformance(t *testing.T) {
-	checkSink(t, "concurrent", true, values{"concurrency": 8})
+func TestSinkConformance(t *testing.T) {
+	checkSink(t, sinktest.Features{Headers: true, EventIDs: true}, nil)
 }
 
-func checkSink(t *testing.T, variant string, byKey bool, more values) {
+func TestConcurrentSinkConformance(t *testing.T) {
+	checkSink(t, sinktest.Features{Variant: "concurrent", Headers: true, EventIDs: true, OrderByKey: true}, values{"concurrency": 8})
+}
+
+func TestBatchSinkConformance(t *testing.T) {
+	const aList = "a batch is a JSON list of events"
+	checkSink(t, sinktest.Features{Variant: "batches", OrderByKey: true, Lacks: conformance.Lacks{
+		conformance.Headers:      "a batch has one set of headers; all of an event is in its body",
+		conformance.EventID:      "webhook-id is that of the batch; an event's is in its body",
+		conformance.BinaryMode:   "a batch is a list of events in structured mode",
+		conformance.EmptyBodies:  aList,
+		conformance.BinaryBodies: aList,
+	}}, values{"concurrency": 8})
+}
+
+func checkSink(t *testing.T, features sinktest.Features, more values) {
 	t.Helper()
 	t.Parallel()
-	features := sinktest.Features{
-		Technology: "webhook", Variant: variant, MaxBytes: largest, Headers: true, EventIDs: true, OrderByKey: byKey,
-		HeadersKept: slices.DeleteFunc(sinktest.OddHeaders(), func(h message.Header) bool { return h.Value == "\x01" }),
-		Lacks: conformance.Lacks{
-			conformance.Deduplication: "the service has to recognise webhook-id by itself",
-			conformance.Connection:    "HTTP has nothing to connect to before there is an event, and a request more or less is no loss",
-			conformance.Lose:          "a service that answered 2xx is not asked again what it has",
-		},
+	batches := features.Variant == "batches"
+	features.Technology, features.MaxBytes = "webhook", largest
+	features.HeadersKept = slices.DeleteFunc(sinktest.OddHeaders(), func(h message.Header) bool { return h.Value == "\x01" })
+	lacks := conformance.Lacks{
+		conformance.Deduplication: "the service has to recognise webhook-id by itself",
+		conformance.Connection:    "HTTP has nothing to connect to before there is an event, and a request more or less is no loss",
+		conformance.Lose:          "a service that answered 2xx is not asked again what it has",
 	}
+	if batches {
+		lacks[conformance.Deduplication] = "the service has to recognise the id of each event by itself"
+	}
+	maps.Copy(lacks, features.Lacks)
+	features.Lacks = lacks
 	sinktest.Run(t, features, func(t *testing.T) sinktest.Harness {
 		far := startFarEnd(t)
+		far.batches = batches
 		wrong := map[conformance.Need]func(t testing.TB) sinktest.Refusal{}
 		for need, mistake := range mistakes() {
 			wrong[need] = func(t testing.TB) sinktest.Refusal {
 				keys, says, hides := mistake(t)
-				return sinktest.Refusal{End: newSink(t, keys.with(more)), Says: says, Hides: hides}
+				return sinktest.Refusal{End: makeSink(t, keys.with(more), batches), Says: says, Hides: hides}
 			}
 		}
 		return sinktest.Harness{
 			New: func(t testing.TB) relay.Sink {
-				return newSink(t, local(far.url, values{"max_body_bytes": largest, "path_template": "orders/{op}"}).with(more))
+				return makeSink(t, local(far.url, values{"max_body_bytes": largest, "path_template": "orders/{op}"}).with(more), batches)
 			},
-			Stored:  far.service.kept,
+			Stored:  far.stored,
 			Restart: far.service.restart, Kill: far.service.restart, Cut: far.cut, Freeze: far.freeze,
 			Destination: "orders", Template: "orders/{op}",
-			Poison:     func(e *message.Envelope) { e.Headers = append(e.Headers, message.Header{Name: "X-Poison", Value: "1"}) },
+			Poison:     far.poison,
 			Wrong:      wrong,
 			ReadEvents: far.events,
 		}
@@ -84,18 +104,51 @@ type farEnd struct {
 	cable   *proxy.Proxy
 	url     string
 	hangs   sync.RWMutex
+	// batches says that requests are batches.
+	batches bool
+}
+
+const poison = `"poison"`
+
+func (f *farEnd) poison(e *message.Envelope) {
+	if f.batches {
+		e.Body = []byte(poison)
+		return
+	}
+	e.Headers = append(e.Headers, message.Header{Name: "X-Poison", Value: "1"})
+}
+
+// stored is what the service took, event by event.
+func (f *farEnd) stored(t testing.TB) []message.Envelope {
+	t.Helper()
+	all := f.service.kept(t)
+	if !f.batches {
+		return all
+	}
+	var each []message.Envelope
+	for _, e := range all {
+		var bodies []json.RawMessage
+		if err := json.Unmarshal(e.Body, &bodies); err != nil {
+			t.Errorf("a request is no batch: %v", err)
+		}
+		for _, body := range bodies {
+			e.Body = body
+			each = append(each, e)
+		}
+	}
+	return each
 }
 
 func startFarEnd(t testing.TB) *farEnd {
 	t.Helper()
 	f := &farEnd{}
-	f.service = startService(t, func(_ http.ResponseWriter, r *http.Request, _ message.Envelope) int {
+	f.service = startService(t, func(_ http.ResponseWriter, r *http.Request, e message.Envelope) int {
 		f.hangs.RLock()
 		defer f.hangs.RUnlock()
 		if r.Context().Err() != nil {
 			return http.StatusServiceUnavailable // who asked is gone
 		}
-		if r.Header.Get("X-Poison") != "" {
+		if r.Header.Get("X-Poison") != "" || f.batches && strings.Contains(string(e.Body), poison) {
 			return http.StatusUnprocessableEntity
 		}
 		return http.StatusNoContent
@@ -127,6 +180,14 @@ func (f *farEnd) events(t testing.TB) []event.Event {
 		request := &http.Request{Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(e.Body)))}
 		for _, h := range e.Headers {
 			request.Header.Add(h.Name, h.Value)
+		}
+		if f.batches {
+			several, err := cloudevents.ReadBatch(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, several...)
+			continue
 		}
 		one, err := cloudevents.Read(context.WithoutCancel(t.Context()), request)
 		if err != nil {

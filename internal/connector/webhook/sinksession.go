@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/pg-tide/pg-tide/internal/delivery"
@@ -18,11 +19,13 @@ type parcel struct {
 	envelope message.Envelope
 	receipt  *sinkReceipt
 	index    int
+	// number counts the envelopes of a session.
+	number int
 }
 
 // sinkSession sends what was queued since the sink was opened. Nothing of a
-// group is out together: with one request at a time there is one group, and
-// else one for each key.
+// group is out in two requests: with one request at a time there is one group,
+// and else one for each key.
 type sinkSession struct {
 	sink *Sink
 	most int
@@ -36,6 +39,7 @@ type sinkSession struct {
 
 	mu      sync.Mutex
 	bytes   int // of the bodies that are queued or out
+	queued  int // counts the envelopes
 	ready   []*parcel
 	running int
 	behind  map[string][]*parcel // of groups that have one ready or out
@@ -102,7 +106,8 @@ func (s *sinkSession) admit(envelopes []message.Envelope, bytes int, r *sinkRece
 	}
 	s.bytes += bytes
 	for i := range envelopes {
-		s.queue(&parcel{envelope: envelopes[i], receipt: r, index: i})
+		s.queued++
+		s.queue(&parcel{envelope: envelopes[i], receipt: r, index: i, number: s.queued})
 	}
 	s.pump()
 	return true
@@ -136,44 +141,58 @@ func (s *sinkSession) queue(p *parcel) {
 // pump starts requests. The lock is held.
 func (s *sinkSession) pump() {
 	for s.running < s.most && len(s.ready) > 0 {
-		p := s.ready[0]
-		s.ready = s.ready[1:]
 		if s.failed != nil {
-			s.settle(p, s.failed)
-			continue
+			s.fail(s.failed)
+			return
 		}
+		load := s.take()
 		s.running++
 		s.spawn(func(ctx context.Context) {
-			err := run.Protect(func() error { return s.deliver(ctx, p) })
+			var outcomes []error
+			err := run.Protect(func() error {
+				outcomes = s.deliver(ctx, load)
+				return nil
+			})
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.running--
-			s.settle(p, err)
+			if err != nil {
+				s.fail(err)
+				outcomes = slices.Repeat([]error{err}, len(load))
+			}
+			s.settle(load, outcomes)
 			s.pump()
 		})
 	}
 }
 
-// settle notes what became of an event that was ready or out, and lets the
-// next of its group go. The lock is held.
-func (s *sinkSession) settle(p *parcel, err error) {
-	if err == nil {
-		s.taken++
+// settle notes what became of the events of a request, and lets the next of
+// their groups go. The lock is held.
+func (s *sinkSession) settle(load []*parcel, outcomes []error) {
+	for i, p := range load {
+		if isRefusal(outcomes[i]) {
+			s.hold(p)
+		}
+		s.note(p, outcomes[i])
 	}
-	if verdict, _ := delivery.VerdictOf(err); err != nil && verdict == delivery.VerdictReject {
-		s.hold(p)
+	freed := make(map[string]bool, len(load))
+	for _, p := range load {
+		if name, alone := s.group(p); !alone && !freed[name] {
+			freed[name] = true
+			s.free(name)
+		}
 	}
-	s.note(p, err)
-	name, alone := s.group(p)
-	if alone {
+}
+
+// free lets the next of a group go. The lock is held.
+func (s *sinkSession) free(name string) {
+	waiting := s.behind[name]
+	if len(waiting) == 0 {
+		delete(s.behind, name)
 		return
 	}
-	if waiting := s.behind[name]; len(waiting) > 0 {
-		s.behind[name] = waiting[1:]
-		s.ready = append(s.ready, waiting[0])
-		return
-	}
-	delete(s.behind, name)
+	s.behind[name] = waiting[1:]
+	s.place(waiting[0])
 }
 
 // note gives an event's outcome to its receipt. The lock is held.
@@ -239,6 +258,6 @@ func (s *sinkSession) fail(err error) {
 	for len(s.ready) > 0 {
 		p := s.ready[0]
 		s.ready = s.ready[1:]
-		s.settle(p, s.failed)
+		s.settle([]*parcel{p}, []error{s.failed})
 	}
 }

@@ -25,6 +25,8 @@ const (
 	Destinations Need = "destinations"
 	// CloudEvents: it has a CloudEvents binding.
 	CloudEvents Need = "CloudEvents binding"
+	// BinaryMode: an event's attributes travel beside its body.
+	BinaryMode Need = "CloudEvents in binary mode"
 	// Connection: it keeps a connection between batches, whose loss is noticed
 	// while nothing is sent.
 	Connection Need = "lasting connection"

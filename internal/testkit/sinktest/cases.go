@@ -42,7 +42,7 @@ func cases() []testCase {
 		conformance.Promise(conformance.Graceful, "leaves no goroutine", leavesNothing),
 		conformance.Promise(conformance.Graceful, "leaves no goroutine when its connection was cut", leavesNothingCut, conformance.Cut),
 		conformance.Promise(conformance.Bounded, "takes no more while nothing is acknowledged", stopsTaking, conformance.Freeze),
-		conformance.Promise(conformance.OpenStandard, "is read by the CloudEvents SDK in binary mode", readInBinaryMode, conformance.CloudEvents),
+		conformance.Promise(conformance.OpenStandard, "is read by the CloudEvents SDK in binary mode", readInBinaryMode, conformance.CloudEvents, conformance.BinaryMode),
 		conformance.Promise(conformance.OpenStandard, "is read by the CloudEvents SDK in structured mode", readInStructuredMode, conformance.CloudEvents),
 	}
 	for _, need := range conformance.Refusals() {

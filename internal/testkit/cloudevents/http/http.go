@@ -22,6 +22,19 @@ func Read(ctx context.Context, request *http.Request) (*event.Event, error) {
 	return e, nil
 }
 
+// ReadBatch returns the events that a request carries as a batch, and consumes
+// its body.
+func ReadBatch(request *http.Request) ([]event.Event, error) {
+	if !protocol.IsHTTPBatch(request.Header) {
+		return nil, fmt.Errorf("read an HTTP request as a batch of CloudEvents: its content type is %q", request.Header.Get("Content-Type"))
+	}
+	all, err := protocol.NewEventsFromHTTPRequest(request)
+	if err != nil {
+		return nil, fmt.Errorf("read an HTTP request as a batch of CloudEvents: %w", err)
+	}
+	return all, nil
+}
+
 // Write makes a POST request of an event.
 func Write(ctx context.Context, url string, e *event.Event, structured bool) (*http.Request, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)

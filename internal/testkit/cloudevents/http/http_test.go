@@ -1,6 +1,8 @@
 package http_test
 
 import (
+	nethttp "net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,5 +33,25 @@ func TestReadsWhatItWrites(t *testing.T) {
 		if err != nil || got.ID() != "1" || got.Source() != "/shop" || got.Type() != "sold" || !got.Time().Equal(e.Time()) || string(got.Data()) != `{"n":1}` {
 			t.Errorf("%s: read %v, %v", name, got, err)
 		}
+	}
+}
+
+func TestReadsABatch(t *testing.T) {
+	t.Parallel()
+	of := func(kind string) *nethttp.Request {
+		request, err := nethttp.NewRequestWithContext(t.Context(), nethttp.MethodPost, "http://localhost/events",
+			strings.NewReader(`[{"specversion":"1.0","id":"1","source":"/shop","type":"sold"},{"specversion":"1.0","id":"2","source":"/shop","type":"sold","data":3}]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", kind)
+		return request
+	}
+	all, err := http.ReadBatch(of("application/cloudevents-batch+json"))
+	if err != nil || len(all) != 2 || all[0].ID() != "1" || all[1].ID() != "2" || string(all[1].Data()) != "3" {
+		t.Errorf("read %v, %v", all, err)
+	}
+	if all, err := http.ReadBatch(of("application/json")); err == nil {
+		t.Errorf("read %v of what is no batch", all)
 	}
 }
