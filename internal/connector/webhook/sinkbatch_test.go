@@ -359,3 +359,40 @@ func TestABoundOnBatchesNeedsBatches(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// sequence makes events of those ids, "<key>-<number>", in that order.
+func sequence(ids ...string) []message.Envelope {
+	var all []message.Envelope
+	for _, id := range ids {
+		key, _, _ := strings.Cut(id, "-")
+		one := events(1, key)[0]
+		one.EventID = id
+		all = append(all, one)
+	}
+	return listed(all)
+}
+
+// With several requests at once, too, a request holds what stands next in the
+// outbox, whatever its key, and not the first of many keys.
+func TestARequestOfSeveralKeysIsInTheOrderOfTheOutbox(t *testing.T) {
+	t.Parallel()
+	second := make(chan struct{})
+	s := startService(t, func(_ http.ResponseWriter, _ *http.Request, e message.Envelope) int {
+		switch ids, _ := listedIn(t, e); {
+		case slices.Contains(ids, "b-1"):
+			<-second // is out until the next of key a came
+		case slices.Contains(ids, "a-3"):
+			close(second)
+		}
+		return http.StatusOK
+	})
+	sink := openedBatches(t, local(s.url(), values{"concurrency": 2, "batch_max_events": 2}))
+	if err := send(t, sink, sequence("a-1", "a-2", "b-1", "c-1", "a-3", "d-1", "e-1")); err != nil {
+		t.Fatal(err)
+	}
+	got := requestsOf(t, s)
+	slices.SortFunc(got, slices.Compare)
+	if want := [][]string{{"a-1", "a-2"}, {"a-3", "d-1"}, {"b-1", "c-1"}, {"e-1"}}; !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("the requests are %q, want %q", got, want)
+	}
+}
