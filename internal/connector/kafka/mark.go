@@ -165,6 +165,11 @@ func (s *Sink) Prove(ctx context.Context, mark string) (delivery.Proof, error) {
 	if lost, err := p.lostEnd(asked, held); err != nil || lost != "" {
 		return delivery.Proof{Lost: lost}, err
 	}
+	if s.settings.transactional {
+		if err := s.settle(asked, p, held); err != nil {
+			return delivery.Proof{}, err
+		}
+	}
 	s.marks.build(held)
 	return delivery.Proof{Holds: len(held) > 0}, nil
 }
