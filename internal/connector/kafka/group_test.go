@@ -197,11 +197,10 @@ func TestWhoTakesOverAPipelineFencesTheOwnerBefore(t *testing.T) {
 			seen[string(d.Envelopes[i].Body)] = true
 		}
 	}
-	if err := old.Acknowledge(ctx); err == nil {
-		t.Error("the owner before committed offsets although it was fenced")
-	}
+	// An error when the brokers tell it, none when it knows and has nothing left to commit.
+	refused := old.Acknowledge(ctx)
 	if n := committed(t, c.Brokers(), topic, topic); n != 0 {
-		t.Errorf("%d messages are committed that nobody has inserted", n)
+		t.Errorf("%d messages are committed that nobody has inserted (%v)", n, refused)
 	}
 	for _, d := range held {
 		if err := d.Acknowledge(ctx); err != nil {
