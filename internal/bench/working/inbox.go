@@ -34,6 +34,7 @@ const (
 	// The same while others work: crowd workers that claim crowdAtOnce
 	// messages, keep them for as long as their work takes, and complete them.
 	crowd         = 50
+	crowdTakes    = 500
 	crowdAtOnce   = 100
 	crowdWorks    = 2 * time.Second
 	crowdPromised = 5
@@ -144,12 +145,14 @@ func takeByClaim(ctx context.Context, c *pgx.Conn, took clock, most int, claimed
 	})
 }
 
-// besideACrowd times claims while a crowd of workers does its work.
+// besideACrowd times claims while a crowd of workers does its work, once all of
+// it have claimed: what a new session parses and loads is not what is measured.
 func besideACrowd(ctx context.Context, s *world.Service, each int) ([]float64, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var workers sync.WaitGroup
 	failed := make(chan error, crowd)
+	begun := make(chan struct{}, crowd)
 	for n := range crowd {
 		workers.Go(func() {
 			// not all in step
@@ -160,15 +163,24 @@ func besideACrowd(ctx context.Context, s *world.Service, each int) ([]float64, e
 			case <-ctx.Done():
 				return
 			}
-			if err := workSlowly(ctx, s.DSN, each); err != nil && ctx.Err() == nil {
+			if err := workSlowly(ctx, s.DSN, each, begun); err != nil && ctx.Err() == nil {
 				failed <- err
 			}
 		})
 	}
+	for range crowd {
+		select {
+		case <-begun:
+		case err := <-failed:
+			return nil, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	took := clock{}
 	tick := time.NewTicker(crowdWorks / crowd)
 	defer tick.Stop()
-	for range takes {
+	for range crowdTakes {
 		if err := takeByClaim(ctx, s.Conn, took, each, "claim", "complete"); err != nil {
 			return nil, err
 		}
@@ -185,8 +197,8 @@ func besideACrowd(ctx context.Context, s *world.Service, each int) ([]float64, e
 	return took["claim"], nil
 }
 
-// workSlowly is one of the crowd.
-func workSlowly(ctx context.Context, dsn string, each int) error {
+// workSlowly is one of the crowd, and says when it has claimed for the first time.
+func workSlowly(ctx context.Context, dsn string, each int, begun chan<- struct{}) error {
 	c, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return err
@@ -194,10 +206,13 @@ func workSlowly(ctx context.Context, dsn string, each int) error {
 	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }() // the database goes as well
 	tick := time.NewTicker(crowdWorks)
 	defer tick.Stop()
-	for {
+	for first := true; ; first = false {
 		got, err := claim(ctx, c, each)
 		if err != nil {
 			return err
+		}
+		if first {
+			begun <- struct{}{} // has room for all
 		}
 		select {
 		case <-tick.C:
