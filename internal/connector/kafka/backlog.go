@@ -128,17 +128,17 @@ func (s *session) measureBacklog(every time.Duration, group string, topics []str
 }
 
 func (s *session) measureOnce(ctx context.Context, group string, topics []string) error {
+	before := s.fetches.Load()
+	committed, err := s.conn.committed(ctx, group, topics)
+	if err != nil {
+		return err
+	}
+	starts, err := s.conn.first(ctx, topics)
+	if err != nil {
+		return err
+	}
 	asked, cancel := s.conn.request(ctx)
 	defer cancel()
-	before := s.fetches.Load()
-	committed, err := s.conn.admin.FetchOffsetsForTopics(asked, group, topics...)
-	if err != nil {
-		return err
-	}
-	starts, err := s.conn.admin.ListStartOffsets(asked, topics...)
-	if err != nil {
-		return err
-	}
 	ends, err := s.conn.admin.ListCommittedOffsets(asked, topics...)
 	if err != nil {
 		return err
@@ -157,7 +157,7 @@ func (s *session) measureOnce(ctx context.Context, group string, topics []string
 
 // ask takes in what the brokers answer. Where nothing is committed reading
 // begins at the start.
-func (e *extent) ask(at place, committed kadm.OffsetResponses, starts, ends kadm.ListedOffsets) {
+func (e *extent) ask(at place, committed kadm.Offsets, starts, ends kadm.ListedOffsets) {
 	start, found := starts.Lookup(at.topic, at.partition)
 	if !found || start.Err != nil {
 		return
@@ -171,7 +171,7 @@ func (e *extent) ask(at place, committed kadm.OffsetResponses, starts, ends kadm
 		return
 	}
 	e.done = start.Offset
-	if o, found := committed.Lookup(at.topic, at.partition); found && o.Err == nil {
+	if o, found := committed.Lookup(at.topic, at.partition); found {
 		e.done = max(e.done, o.At)
 	}
 }

@@ -124,12 +124,11 @@ func (l *loss) String() string {
 // recover sets offsets back where the database lost something, and returns what
 // is taken in. It is called before the session joins the group.
 func (r *resumption) recover(ctx context.Context) (taken, error) {
-	if r.mark.Places == "" || r.mark.Origin != r.origin {
-		return taken{}, r.claimed(ctx)
-	}
-	remembered := taken{}
-	if err := json.Unmarshal([]byte(r.mark.Places), &remembered); err != nil {
-		return nil, fmt.Errorf("read what the database remembers of group %s: %w", r.group, err)
+	remembered, known := taken{}, r.mark.Places != "" && r.mark.Origin == r.origin
+	if known {
+		if err := json.Unmarshal([]byte(r.mark.Places), &remembered); err != nil {
+			return nil, fmt.Errorf("read what the database remembers of group %s: %w", r.group, err)
+		}
 	}
 	committed, err := r.conn.committed(ctx, r.group, slices.Collect(maps.Keys(r.topics)))
 	if err != nil {
@@ -143,7 +142,7 @@ func (r *resumption) recover(ctx context.Context) (taken, error) {
 		switch {
 		case own && claim > r.mark.Claim:
 			return nil, r.takenOver()
-		case o.At <= has:
+		case !known || o.At <= has:
 		case own && remembers:
 			lost = append(lost, l)
 		case own || remembers: // it came from another member since, or went to one
@@ -195,24 +194,6 @@ func (s *session) readBeginnings(ctx context.Context, partitions map[string][]in
 			} else if o, found := first.Lookup(topic, number); found {
 				s.taken.set(s.ids[topic], number, o.Offset)
 			}
-		}
-	}
-	return nil
-}
-
-// claimed fails when another copy of the database was adopted later, and
-// reads.
-func (r *resumption) claimed(ctx context.Context) error {
-	if r.mark.Claim == 0 {
-		return nil
-	}
-	committed, err := r.conn.committed(ctx, r.group, slices.Collect(maps.Keys(r.topics)))
-	if err != nil {
-		return err
-	}
-	for _, o := range committed.Sorted() {
-		if claim, own := signed(o.Metadata, r.reader); own && claim > r.mark.Claim {
-			return r.takenOver()
 		}
 	}
 	return nil
