@@ -111,30 +111,3 @@ func TestWorkingAnInboxReadsNoPartOfItWhole(t *testing.T) {
 		exec(t, conn, `rollback`)
 	})
 }
-
-// The plans that a session keeps are made when little is in the inbox and nothing
-// leased, and go by the same indexes as when millions are.
-func TestPlansThatAreKeptGoByTheIndexOfPendingMessages(t *testing.T) {
-	pgtest.Each(t, pgtest.All(), func(t *testing.T, major int) {
-		conn := embedded(t, major)
-		exec(t, conn, `select tide.inbox_create('i')`)
-		exec(t, conn, `select from tide.inbox_claim('i', 'w', 1)`)
-		receive(t, conn, "i", 1000)
-		exec(t, conn, `vacuum analyze tide.inbox_message`) // it knows that nothing is leased
-		worksOne(t, conn)
-		// as the functions have it, so that the plans they kept are shown and no new ones
-		exec(t, conn, `set search_path = pg_catalog, pg_temp; set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off;
-			set enable_mergejoin = off; set plan_cache_mode = force_generic_plan`, pgx.QueryExecModeSimpleProtocol)
-		for _, execute := range column[string](t, conn, `select format('explain execute %s (%s)', name, array_to_string(array_fill('null'::text, array[cardinality(parameter_types)]), ', '))
-			from pg_prepared_statements where name like 'tide\_%'`) {
-			plan := strings.Join(column[string](t, conn, execute), "\n")
-			others := strings.Count(plan, "_idx on") + strings.Count(plan, "_key on") - strings.Count(plan, "_pending_idx on")
-			if strings.Contains(plan, "_ready_idx on") {
-				others = strings.Count(plan, "_event_id_key on") // what is looked for has indexes of its own
-			}
-			if !strings.Contains(plan, "_pending_idx on") || strings.Contains(plan, "Seq Scan on inbox") || strings.Contains(plan, "Bitmap") || others > 0 {
-				t.Errorf("%s:\n%s", execute, plan)
-			}
-		}
-	})
-}
