@@ -40,7 +40,7 @@ func TestAClaimRunsNoStatementThatSomebodyElsePrepared(t *testing.T) {
 		exec(t, conn, `set role tide_consumer`)
 		worksOne(t, conn)
 		ours := column[string](t, conn, `select name || ' ' || statement from pg_prepared_statements where name like 'tide\_%' order by name`)
-		if len(ours) != 5 {
+		if len(ours) != 6 {
 			t.Fatalf("%d statements are kept, want those of the claim, the extension and the completion: %v", len(ours), ours)
 		}
 		for what, prepare := range map[string]func(name, statement string) string{
