@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,11 +33,10 @@ var (
 	LeftSQL string
 )
 
-const (
-	// sessions claim atOnce messages each.
-	sessions = 4
-	atOnce   = 500
-)
+// atOnce is how many messages a session claims. There is one session for each
+// processor: where nothing is done for a message, more of them mostly find that
+// others took what they saw.
+const atOnce = 500
 
 // SetUp makes the inbox, ordered as it is by default, and fills it.
 func SetUp(ctx context.Context, conn *pgx.Conn, messages, size int) error {
@@ -55,7 +55,7 @@ func SQL(ctx context.Context, dsn string, messages int, out io.Writer) error {
 	count := target.NewCount(messages)
 	return count.Await(ctx, out, func(ctx context.Context) error {
 		all, ctx := errgroup.WithContext(ctx)
-		for range sessions {
+		for range runtime.NumCPU() {
 			all.Go(func() error { return session(ctx, dsn, count) })
 		}
 		return all.Wait()
