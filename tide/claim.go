@@ -21,7 +21,7 @@ func (s *shift) claimAll(ctx context.Context) error {
 	poll := time.NewTicker(s.config.PollInterval)
 	defer poll.Stop()
 	pause := firstPause
-	more := true // the last claim got all it asked for, or something has changed since
+	more := true // the last claim may have left some, or something has changed since
 	for ctx.Err() == nil {
 		if room := s.room(); more && room > 0 {
 			got, err := s.claim(ctx, room)
@@ -37,7 +37,8 @@ func (s *shift) claimAll(ctx context.Context) error {
 				continue
 			}
 			pause = firstPause
-			more = got == room
+			// one that leaves some gets half of what it asked for, or all
+			more = got > 0 && got >= room/2
 			s.full.Store(more)
 			continue
 		}

@@ -39,7 +39,7 @@ type shift struct {
 	queue    chan *delivery // claimed and not begun
 	finished chan *delivery // done, and to be completed with others
 	wake     chan struct{}  // something may be there to claim
-	full     atomic.Bool    // the last claim got all it asked for
+	full     atomic.Bool    // the last claim may have left some
 	handlers sync.WaitGroup
 	chained  map[string]Handler
 	fallback Handler

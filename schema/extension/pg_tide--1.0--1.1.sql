@@ -1338,7 +1338,7 @@ begin
 end
 $$;
 comment on function tide.inbox_claim(text, text, integer, interval) is
-'Takes messages for a worker, oldest first, for as long as the lease lasts; passes over what others have. In an ordered inbox one message of a key is given out at a time. Each row has the token that tide.inbox_complete, tide.inbox_fail, tide.inbox_release and tide.inbox_extend ask for.
+'Takes messages for a worker, oldest first, for as long as the lease lasts; passes over what others have. Where others take too it may give fewer than max_messages although more wait. In an ordered inbox one message of a key is given out at a time. Each row has the token that tide.inbox_complete, tide.inbox_fail, tide.inbox_release and tide.inbox_extend ask for.
 Example: select id, payload, lease_token from tide.inbox_claim(''payment_triggers'', ''worker-1'', max_messages => 100);';
 
 -- Statements about one inbox are parsed once in a session and not with each
