@@ -37,8 +37,8 @@ func (s *shift) claimAll(ctx context.Context) error {
 				continue
 			}
 			pause = firstPause
-			// one that leaves some gets half of what it asked for, or all
-			more = got > 0 && got >= room/2
+			// less than room does not say that none is left: others may have what it saw
+			more = got > 0
 			s.full.Store(more)
 			continue
 		}

@@ -304,25 +304,29 @@ func TestOrderPerKeyHoldsWithManyAtOnce(t *testing.T) {
 
 // A claim may give some of what it was asked for although more is there: others
 // have what it saw. The worker would look by itself only in an hour.
-func TestAClaimThatGotHalfOfItIsFollowedByAnother(t *testing.T) {
-	db := database(t, 0)
-	const others, messages = 60, 70
-	db.Exec(fill, messages, false, "e")
-	held, err := db.Pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
+func TestAClaimThatGotSomeIsFollowedByAnother(t *testing.T) {
+	for _, c := range []struct{ concurrency, others int }{
+		{4, 60},     // it sees 62, and gets 2 of them
+		{400, 1249}, // it sees 1250, and gets 1 of them
+	} {
+		db := database(t, 0)
+		const free = 10
+		db.Exec(fill, c.others+free, false, "e")
+		held, err := db.Pool.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Rollback(context.WithoutCancel(t.Context()))
+		if _, err := held.Exec(t.Context(), `select from tide.i_inbox order by id limit $1 for update`, c.others); err != nil {
+			t.Fatal(err)
+		}
+		start(t, db, tide.WorkerConfig{Concurrency: c.concurrency, PollOnly: true, PollInterval: time.Hour}, func(w *tide.Worker) {
+			w.HandleOthers(effect)
+		})
+		until(t, func() bool {
+			return value[int](t, db.Pool, `select count(*) from tide.i_inbox where processed_at is not null`) == free
+		})
 	}
-	defer held.Rollback(context.WithoutCancel(t.Context()))
-	if _, err := held.Exec(t.Context(), `select from tide.i_inbox order by id limit $1 for update`, others); err != nil {
-		t.Fatal(err)
-	}
-	// it sees 62 for 4, and gets 2 of them
-	start(t, db, tide.WorkerConfig{Concurrency: 4, PollOnly: true, PollInterval: time.Hour}, func(w *tide.Worker) {
-		w.HandleOthers(effect)
-	})
-	until(t, func() bool {
-		return value[int](t, db.Pool, `select count(*) from tide.i_inbox where processed_at is not null`) == messages-others
-	})
 }
 
 // The worker would look by itself only in an hour.

@@ -252,7 +252,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    look  bigint := 3 * max_messages + 50;
+    first_look constant bigint := 3 * max_messages + 50;
+    look  bigint := first_look;
     found text;
     taken text;
     at    timestamptz;
@@ -345,7 +346,7 @@ begin
             -- messages while as many others arrived. Another sees what is there now;
             -- if that begins where this did, all of it waits behind others of its key.
             before := first_ready;
-            look := 3 * max_messages + 50;
+            look := first_look;
             continue;
         end if;
         -- half of what was asked for is better than to look through more for the rest
